@@ -1,0 +1,217 @@
+/* fault.c -- a page that cannot be had becomes zeros and a mark, and the mark an error.
+ *
+ * The handler runs on the thread that touched the page, at any instruction of it, so it takes no
+ * lock and allocates nothing. Its order is what everything rests on:
+ *
+ *   handler    note the range (MARKED), count the mark in fault_word, replace the pages, REPLACED
+ *   a call     load fault_word (seen); look whether a present range meets its own; touch;
+ *              load fault_word again: if it is what was seen, no page of the region has been
+ *              replaced since, so the touch went to the file
+ *   healing    (under the region's lock) count the heal in fault_word, map the file back, FREE
+ *
+ * A touch that reached a replaced page comes after the mmap that replaced it, hence after its
+ * mark: the call finds fault_word changed. It then looks for a range that meets its own. If a
+ * heal was counted meanwhile, that range may be gone, and the call is done again.
+ * Invariant: a replaced page lies within a range that is MARKED or REPLACED. */
+#include <errno.h>
+
+#include "core/region.h"
+#include "emmap.h"
+#include "os/os.h"
+
+static const uint64_t MARK = (1ull << 40) + 1; /* one more mark, one more present */
+static const uint64_t HEAL = 1ull << 16;
+
+static uint64_t heals_of(uint64_t word) {
+    return (word >> 16) & 0xFFFFFF;
+}
+
+static uint64_t present_in(uint64_t word) {
+    return word & 0xFFFF;
+}
+
+uint64_t region_fault_count(const struct emmap_region *region) {
+    return atomic_load_explicit(&region->fault_word, memory_order_relaxed) >> 40;
+}
+
+/* --------------------------------------------------------------------------- the handler */
+
+static bool replace(struct emmap_region *region, struct fault_range *range, enum fault_kind kind,
+                    uint64_t off, uint64_t len_bytes) {
+    atomic_store_explicit(&range->kind, kind, memory_order_relaxed);
+    atomic_store_explicit(&range->off, off, memory_order_relaxed);
+    atomic_store_explicit(&range->len_bytes, len_bytes, memory_order_relaxed);
+    /* pairs with meets: acquire state */
+    atomic_store_explicit(&range->state, FAULT_MARKED, memory_order_release);
+    /* pairs with region_leave: acquire fault_word */
+    atomic_fetch_add_explicit(&region->fault_word, MARK, memory_order_acq_rel);
+    void *got;
+    const int rc = os_map(region_at(region, off), len_bytes, region->prot,
+                          OS_MAP_ANON | OS_MAP_FIXED, -1, 0, &got);
+    atomic_store_explicit(&range->state, rc ? FAULT_FREE : FAULT_REPLACED, memory_order_release);
+    if (rc) atomic_fetch_sub_explicit(&region->fault_word, 1, memory_order_acq_rel);
+    return rc == 0;
+}
+
+static bool claim(struct fault_range *range) {
+    uint32_t expected = FAULT_FREE;
+    return atomic_compare_exchange_strong(&range->state, &expected, FAULT_FILLING);
+}
+
+/* Replaces everything in one mapping, which needs no further entry in the kernel's table of maps.
+ * true also while another thread is at it: the touch is then tried again. */
+static bool replace_all(struct emmap_region *region, uint64_t span) {
+    struct fault_range *range = &region->faults[FAULT_RANGES];
+    return !claim(range) || replace(region, range, FAULT_ALL, region->map_off, span);
+}
+
+bool region_on_fault(void *addr) {
+    struct emmap_region *region = registry_find(addr);
+    if (!region) return false;
+    const uint64_t page = region->page_bytes;
+    const uint64_t span = atomic_load_explicit(&region->file_span, memory_order_acquire);
+    const uint64_t at = (uint64_t)((uint8_t *)addr - region->map) / page * page;
+    if (at >= span) return false; /* memory of a private region's own */
+
+    /* A descriptor that the background thread has just closed gives an error or another file's
+     * size; then the region is closed, and nothing that is read from it counts. */
+    struct os_stat st;
+    uint64_t end = 0;
+    if (os_fstat(region->fd, &st) == 0 && st.size_bytes > region->map_off)
+        end = (st.size_bytes - region->map_off + page - 1) / page * page;
+    if (end > span) end = span;
+
+    struct fault_range *range = NULL;
+    for (unsigned i = 0; i < FAULT_RANGES && !range; i++)
+        if (claim(&region->faults[i])) range = &region->faults[i];
+    bool done = false;
+    if (range && at >= end)
+        done = replace(region, range, FAULT_TAIL, region->map_off + end, span - end);
+    else if (range)
+        done = replace(region, range, FAULT_PAGE, region->map_off + at, page);
+    if (!done) done = replace_all(region, span);
+    if (done) atomic_fetch_add_explicit(&runtime_get()->faults, 1, memory_order_relaxed);
+    return done;
+}
+
+/* ----------------------------------------------------------------------------- the calls */
+
+/* A private region's memory behind the file is its own, whatever an old range says of it. */
+static uint64_t span_limit(const struct emmap_region *region) {
+    return region->map_off + atomic_load_explicit(&region->file_span, memory_order_acquire);
+}
+
+static bool meets(const struct emmap_region *region, const struct fault_range *range, uint64_t off,
+                  uint64_t len_bytes) {
+    /* pairs with replace: release state */
+    const uint32_t state = atomic_load_explicit(&range->state, memory_order_acquire);
+    if (state != FAULT_MARKED && state != FAULT_REPLACED) return false;
+    const uint64_t from = atomic_load_explicit(&range->off, memory_order_relaxed);
+    const uint64_t len = atomic_load_explicit(&range->len_bytes, memory_order_relaxed);
+    const uint64_t limit = span_limit(region);
+    const uint64_t to = from + len < limit ? from + len : limit;
+    return off < to && from < off + len_bytes;
+}
+
+static bool meets_any(const struct emmap_region *region, uint64_t off, uint64_t len_bytes) {
+    for (unsigned i = 0; i <= FAULT_RANGES; i++)
+        if (meets(region, &region->faults[i], off, len_bytes)) return true;
+    return false;
+}
+
+int region_enter(const struct emmap_region *region, uint64_t off, uint64_t len_bytes,
+                 uint64_t *seen) {
+    const uint64_t word = atomic_load_explicit(&region->fault_word, memory_order_acquire);
+    if (atomic_load_explicit(&region->closed, memory_order_relaxed)) return EMMAP_E_CLOSED;
+    *seen = word;
+    if (present_in(word) != 0 && meets_any(region, off, len_bytes)) return REGION_TOUCHED;
+    return 0;
+}
+
+int region_leave(const struct emmap_region *region, uint64_t off, uint64_t len_bytes,
+                 uint64_t seen) {
+    /* The loads of the touch before the loads of the marks. Its stores need no fence: a store
+     * reaches the page that was mapped when it was translated, and replacing a page waits for
+     * every processor to have forgotten its translation. */
+    atomic_thread_fence(memory_order_acquire);
+    if (atomic_load_explicit(&region->closed, memory_order_relaxed)) return EMMAP_E_CLOSED;
+    uint64_t word = atomic_load_explicit(&region->fault_word, memory_order_acquire);
+    while (word != seen) {
+        if (heals_of(word) != heals_of(seen)) return REGION_AGAIN;
+        if (meets_any(region, off, len_bytes)) return REGION_TOUCHED;
+        /* Nothing was healed while the ranges were looked at: none was missed. */
+        const uint64_t again = atomic_load_explicit(&region->fault_word, memory_order_acquire);
+        if (again == word) break;
+        word = again;
+    }
+    return 0;
+}
+
+/* ------------------------------------------------------------------------------- healing */
+
+static int heal(struct emmap_region *region, struct fault_range *range) {
+    const uint64_t from = atomic_load_explicit(&range->off, memory_order_relaxed);
+    const uint64_t limit = span_limit(region);
+    uint64_t len = atomic_load_explicit(&range->len_bytes, memory_order_relaxed);
+    if (from + len > limit) len = from < limit ? limit - from : 0;
+    atomic_fetch_add_explicit(&region->fault_word, HEAL, memory_order_acq_rel);
+    if (len > 0) {
+        void *got;
+        const int rc =
+            os_map(region_at(region, from), len, region->prot,
+                   OS_MAP_FIXED | (region->shared ? OS_MAP_SHARED : 0u), region->fd, from, &got);
+        if (rc) return rc;
+        (void)os_no_dump(got, len);
+    }
+    atomic_store_explicit(&range->state, FAULT_FREE, memory_order_release);
+    atomic_fetch_sub_explicit(&region->fault_word, 1, memory_order_acq_rel);
+    return 0;
+}
+
+/* Why could this page not be had? Asked of the file system by taking the page's space. */
+static int page_reason(struct emmap_region *region, uint64_t off, bool final) {
+    const int rc = os_allocate(region->fd, off, region->page_bytes);
+    if (rc == 0) return final ? -EIO : 0;
+    if (rc != -EOPNOTSUPP && rc != -EBADF) return rc; /* EBADF: open for reading only */
+    struct os_fs fs;
+    if (os_fs(region->fd, &fs)) return -EIO;
+    if (fs.free_bytes < region->page_bytes) return -ENOSPC;
+    return final ? -EIO : 0;
+}
+
+static int settle_range(struct emmap_region *region, struct fault_range *range, uint64_t file_bytes,
+                        bool final) {
+    const uint64_t from = atomic_load_explicit(&range->off, memory_order_relaxed);
+    if (atomic_load_explicit(&range->state, memory_order_acquire) != FAULT_REPLACED)
+        return 0; /* the handler is still at it */
+    switch (atomic_load_explicit(&range->kind, memory_order_relaxed)) {
+    case FAULT_TAIL:
+        return from < file_bytes ? heal(region, range) : EMMAP_E_TRUNCATED;
+    case FAULT_PAGE: {
+        const int rc = page_reason(region, from, final);
+        return rc ? rc : heal(region, range);
+    }
+    default:
+        return heal(region, range);
+    }
+}
+
+int region_settle(struct emmap_region *region, uint64_t off, uint64_t len_bytes, uint64_t size_seen,
+                  bool final) {
+    if (!region_pin(region)) return EMMAP_E_CLOSED;
+    pthread_mutex_lock(&region->lock);
+    const uint64_t known = atomic_load_explicit(region->size_bytes, memory_order_acquire);
+    uint64_t file_bytes;
+    int rc = inode_refresh(region->inode, region->fd, true, &file_bytes);
+    /* The size went down through a handle of this OS process after the caller looked: the caller
+     * looks again, and finds its range cut or past the end. */
+    const bool ours = region->shared && known < size_seen;
+    for (unsigned i = 0; rc == 0 && i <= FAULT_RANGES; i++) {
+        if (!meets(region, &region->faults[i], off, len_bytes)) continue;
+        rc = settle_range(region, &region->faults[i], file_bytes, final);
+        if (rc == EMMAP_E_TRUNCATED && ours) rc = 0;
+    }
+    pthread_mutex_unlock(&region->lock);
+    region_unpin(region);
+    return rc;
+}

@@ -1,0 +1,242 @@
+/* region.c -- reserving, mapping, pins and refs, unmapping in the background. */
+#include "core/region.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdlib.h>
+
+#include "core/pm.h"
+#include "emmap.h"
+#include "os/os.h"
+
+/* One munmap of a large dirty map keeps every other mmap of the OS process waiting. */
+static const uint64_t UNMAP_STEP_BYTES = 16u << 20;
+
+static uint64_t round_up(uint64_t bytes, uint64_t page) {
+    return (bytes + page - 1) / page * page;
+}
+
+/* --------------------------------------------------------------------------------- open */
+
+/* A shared region maps the file over the whole stretch: pages work as soon as the file has them.
+ * A private one reserves the stretch, maps the file over its start, and adds memory of its own
+ * behind when it grows. */
+static int map_stretch(struct emmap_region *region, uint64_t stretch, uint64_t file_span) {
+    void *map;
+    int rc;
+    if (region->shared) {
+        rc = os_map(NULL, stretch, region->prot, OS_MAP_SHARED, region->fd, region->map_off, &map);
+        if (rc) return rc;
+        file_span = stretch;
+    } else {
+        rc = os_map(NULL, stretch, OS_PROT_NONE, OS_MAP_ANON, -1, 0, &map);
+        if (rc) return rc;
+        void *got;
+        if (file_span > 0)
+            rc = os_map(map, file_span, region->prot, OS_MAP_FIXED, region->fd, region->map_off,
+                        &got);
+        if (rc) {
+            (void)os_unmap(map, stretch);
+            return rc;
+        }
+    }
+    (void)os_no_dump(map, stretch); /* a core file without the data is a courtesy */
+    region->map = map;
+    region->map_bytes = stretch;
+    atomic_init(&region->file_span, file_span);
+    return 0;
+}
+
+static int map_largest(struct emmap_region *region, const struct region_options *options) {
+    const uint64_t page = region->page_bytes;
+    const uint64_t lead = options->off - region->map_off;
+    const uint64_t need =
+        lead + (options->size_bytes > options->off ? options->size_bytes - options->off : 0);
+    uint64_t stretch = options->stretch_bytes;
+    if (__builtin_add_overflow(stretch, lead + page, &stretch) || stretch > INT64_MAX)
+        stretch = INT64_MAX;
+    stretch = stretch / page * page;
+    const uint64_t least = round_up(need > 0 ? need : 1, page);
+    if (stretch < least) stretch = least;
+
+    /* Of a private region's span, what lies past the file's end is not the file's. */
+    uint64_t file_span = 0;
+    if (options->file_bytes > region->map_off)
+        file_span = round_up(options->file_bytes - region->map_off, page);
+    if (file_span > least) file_span = least;
+
+    for (;;) {
+        const int rc = map_stretch(region, stretch, file_span);
+        if (rc != -ENOMEM || stretch == least) return rc;
+        stretch = stretch / 2 / page * page;
+        if (stretch < least) stretch = least;
+    }
+}
+
+int region_open(int fd, struct inode *inode, const struct region_options *options,
+                struct emmap_region **out) {
+    struct runtime *rt = runtime_get();
+    void *memory;
+    if (posix_memalign(&memory, _Alignof(struct emmap_region), sizeof(struct emmap_region)))
+        return -ENOMEM;
+    struct emmap_region *region = memory;
+    *region = (struct emmap_region){
+        .page_bytes = rt->page_bytes,
+        .map_off = options->off / rt->page_bytes * rt->page_bytes,
+        .shared = options->shared,
+        .prot = OS_PROT_READ | (options->write ? OS_PROT_WRITE : 0u),
+        .fd = fd,
+        .inode = inode,
+        .pins = 1,
+        .refs = 2, /* the caller's, and one for all pins together */
+        .own_size = options->size_bytes,
+    };
+    region->size_bytes = options->shared ? &inode->size_bytes : &region->own_size;
+    region->private_end = options->size_bytes;
+    int rc = pthread_mutex_init(&region->lock, NULL);
+    if (rc) {
+        rc = -rc;
+        goto free_region;
+    }
+    rc = map_largest(region, options);
+    if (rc) goto destroy_lock;
+    rc = registry_add(region, region->map, region->map_bytes, &region->entry);
+    if (rc) goto unmap;
+    atomic_fetch_add_explicit(&rt->regions, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&rt->mapped_bytes, region->map_bytes, memory_order_relaxed);
+    *out = region;
+    return 0;
+
+unmap:
+    (void)os_unmap(region->map, region->map_bytes);
+destroy_lock:
+    pthread_mutex_destroy(&region->lock);
+free_region:
+    free(region);
+    return rc;
+}
+
+/* -------------------------------------------------------------------------- pins and refs */
+
+bool region_pin(struct emmap_region *region) {
+    uint32_t pins = atomic_load_explicit(&region->pins, memory_order_relaxed);
+    while (pins > 0)
+        if (atomic_compare_exchange_weak(&region->pins, &pins, pins + 1)) return true;
+    return false;
+}
+
+void region_ref(struct emmap_region *region) {
+    atomic_fetch_add_explicit(&region->refs, 1, memory_order_relaxed);
+}
+
+/* The bytes from the start that may have pages, so that taking them away takes long. */
+static uint64_t used_bytes(const struct emmap_region *region) {
+    const uint64_t end = region->shared
+                             ? atomic_load_explicit(region->size_bytes, memory_order_relaxed)
+                             : region->private_end;
+    const uint64_t used = end > region->map_off ? end - region->map_off : 0;
+    const uint64_t rounded = round_up(used, region->page_bytes);
+    return rounded < region->map_bytes ? rounded : region->map_bytes;
+}
+
+static struct emmap_region *region_of(struct pool_job *job) {
+    return (struct emmap_region *)(void *)((char *)job - offsetof(struct emmap_region, job));
+}
+
+static void close_file(struct emmap_region *region) {
+    inode_leave(region->inode);
+    (void)os_close(region->fd);
+    region->fd = -1;
+}
+
+/* Calls step for the used part of the region, a bounded piece at a time, then for the rest. */
+static int in_steps(struct emmap_region *region,
+                    int (*step)(struct emmap_region *, uint64_t from, uint64_t len_bytes)) {
+    const uint64_t used = used_bytes(region);
+    uint64_t done = 0;
+    while (done < used) {
+        const uint64_t left = used - done;
+        const uint64_t len = left < UNMAP_STEP_BYTES ? left : UNMAP_STEP_BYTES;
+        const int rc = step(region, done, len);
+        if (rc) return rc;
+        done += len;
+    }
+    return done < region->map_bytes ? step(region, done, region->map_bytes - done) : 0;
+}
+
+static int unmap_step(struct emmap_region *region, uint64_t from, uint64_t len_bytes) {
+    (void)os_unmap(region->map + from, len_bytes);
+    return 0;
+}
+
+static int zeros_step(struct emmap_region *region, uint64_t from, uint64_t len_bytes) {
+    void *got;
+    return os_map(region->map + from, len_bytes, region->prot, OS_MAP_ANON | OS_MAP_FIXED, -1, 0,
+                  &got);
+}
+
+static void free_job(struct pool_job *job) {
+    struct emmap_region *region = region_of(job);
+    struct runtime *rt = runtime_get();
+    registry_remove(region->entry);
+    (void)in_steps(region, unmap_step);
+    if (region->fd >= 0) close_file(region);
+    atomic_fetch_sub_explicit(&rt->mapped_bytes, region->map_bytes, memory_order_relaxed);
+    inode_unref(region->inode);
+    pthread_mutex_destroy(&region->lock);
+    free(region);
+    atomic_fetch_sub_explicit(&rt->regions, 1, memory_order_release); /* last: it is all gone */
+}
+
+void region_unref(struct emmap_region *region) {
+    if (atomic_fetch_sub_explicit(&region->refs, 1, memory_order_acq_rel) != 1) return;
+    region->job.run = free_job;
+    pool_run(&region->job);
+}
+
+/* Zeros instead of the file's pages, since calls in flight may still touch them. Where the kernel
+ * has no entry left for that, file and descriptor stay until the last ref. */
+static void retire_job(struct pool_job *job) {
+    struct emmap_region *region = region_of(job);
+    const bool in_use = atomic_load_explicit(&region->refs, memory_order_acquire) > 1;
+    if (!in_use || in_steps(region, zeros_step) == 0) close_file(region);
+    region_unref(region);
+}
+
+void region_unpin(struct emmap_region *region) {
+    if (atomic_fetch_sub_explicit(&region->pins, 1, memory_order_acq_rel) != 1) return;
+    region->job.run = retire_job;
+    pool_run(&region->job);
+}
+
+/* --------------------------------------------------------------------- private growth */
+
+/* Bytes that come back read as zeros, also those that the handle itself had cut off, and those
+ * that others have since put behind the file's old end. */
+int region_resize_private(struct emmap_region *region, uint64_t size_bytes) {
+    const uint64_t page = region->page_bytes;
+    if (size_bytes > region_limit(region)) return -ENOMEM;
+    pthread_mutex_lock(&region->lock);
+    const uint64_t before = atomic_load_explicit(&region->own_size, memory_order_relaxed);
+    int rc = 0;
+    if (size_bytes > before) {
+        const uint64_t tail = round_up(before - region->map_off, page) + region->map_off;
+        const uint64_t end = round_up(size_bytes - region->map_off, page) + region->map_off;
+        void *got;
+        if (tail < end)
+            rc = os_map(region_at(region, tail), end - tail, region->prot,
+                        OS_MAP_ANON | OS_MAP_FIXED, -1, 0, &got);
+        if (rc == 0 && tail < end) (void)os_no_dump(got, end - tail);
+        if (rc == 0 && tail - region->map_off < atomic_load(&region->file_span))
+            /* pairs with fault.c: acquire file_span */
+            atomic_store_explicit(&region->file_span, tail - region->map_off, memory_order_release);
+        const uint64_t zero_to = size_bytes < tail ? size_bytes : tail;
+        if (rc == 0 && before < zero_to) pm_zero(region_at(region, before), zero_to - before);
+    }
+    if (rc == 0) {
+        if (size_bytes > region->private_end) region->private_end = size_bytes;
+        atomic_store_explicit(&region->own_size, size_bytes, memory_order_release);
+    }
+    pthread_mutex_unlock(&region->lock);
+    return rc;
+}

@@ -1,0 +1,69 @@
+/* runtime.c -- start, adoption, the background thread. */
+#include "core/runtime.h"
+
+#include <errno.h>
+
+#include "core/region.h"
+#include "os/os.h"
+
+static struct runtime own = {
+    .abi = EMMAP_RUNTIME_ABI,
+    .lock = PTHREAD_MUTEX_INITIALIZER,
+    .pool_lock = PTHREAD_MUTEX_INITIALIZER,
+    .pool_wake = PTHREAD_COND_INITIALIZER,
+    .pool_last = &own.pool_first,
+};
+
+/* Changed only by runtime_adopt, while the library is being loaded and nobody else calls it. */
+static struct runtime *current = &own;
+
+struct runtime *runtime_get(void) {
+    return current;
+}
+
+static void pool_main(void *arg) {
+    struct runtime *rt = arg;
+    for (;;) {
+        pthread_mutex_lock(&rt->pool_lock);
+        while (!rt->pool_first)
+            pthread_cond_wait(&rt->pool_wake, &rt->pool_lock);
+        struct pool_job *job = rt->pool_first;
+        rt->pool_first = job->next;
+        if (!rt->pool_first) rt->pool_last = &rt->pool_first;
+        pthread_mutex_unlock(&rt->pool_lock);
+        job->run(job);
+    }
+}
+
+void pool_run(struct pool_job *job) {
+    struct runtime *rt = current;
+    job->next = NULL;
+    pthread_mutex_lock(&rt->pool_lock);
+    *rt->pool_last = job;
+    rt->pool_last = &job->next;
+    pthread_cond_signal(&rt->pool_wake);
+    pthread_mutex_unlock(&rt->pool_lock);
+}
+
+int runtime_ready(struct runtime **out) {
+    struct runtime *rt = current;
+    int rc = 0;
+    pthread_mutex_lock(&rt->lock);
+    if (!rt->ready) {
+        rt->page_bytes = os_page_bytes();
+        rc = os_stay_loaded();
+        /* The thread last: it cannot be taken back. */
+        if (rc == 0) rc = os_on_fault(region_on_fault);
+        if (rc == 0) rc = os_thread(pool_main, rt);
+        rt->ready = rc == 0;
+    }
+    pthread_mutex_unlock(&rt->lock);
+    if (rc == 0) *out = rt;
+    return rc;
+}
+
+bool runtime_adopt(struct runtime *other) {
+    if (other->abi != EMMAP_RUNTIME_ABI) return false;
+    current = other;
+    return true;
+}

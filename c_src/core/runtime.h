@@ -1,0 +1,74 @@
+/* runtime.h -- what this OS process has once: the table of regions that the fault handler looks
+ * into, the files that regions share, the background thread, and figures.
+ *
+ * It lives as long as the OS process. When a newer build of the library is loaded beside an older
+ * one (a hot upgrade), the newer adopts the older's runtime, so that both see the same regions. */
+#ifndef EMMAP_CORE_RUNTIME_H
+#define EMMAP_CORE_RUNTIME_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct emmap_region;
+struct inode;
+
+/* Raised by every change of a struct that lives in or hangs from the runtime. */
+enum { EMMAP_RUNTIME_ABI = 1 };
+
+enum { REGISTRY_CHUNK = 256, REGISTRY_CHUNKS = 4096 };
+
+/* One region's stretch of addresses, read by the fault handler without a lock: seq is odd while
+ * the others change (a sequence lock; the writer holds the runtime's lock). */
+struct registry_entry {
+    _Atomic uint32_t seq;
+    _Atomic uintptr_t start, end; /* end 0: free */
+    _Atomic(struct emmap_region *) region;
+};
+
+struct pool_job {
+    struct pool_job *next;
+    void (*run)(struct pool_job *job);
+};
+
+enum { INODE_BUCKETS = 1024 };
+
+struct runtime {
+    uint32_t abi;
+    size_t page_bytes;
+    pthread_mutex_t lock; /* guards: ready, writes to the registry, inodes */
+    bool ready;
+
+    _Atomic(struct registry_entry *) registry[REGISTRY_CHUNKS];
+    _Atomic uint32_t registry_used; /* chunks */
+    uint32_t registry_free_hint;
+
+    struct inode *inodes[INODE_BUCKETS];
+
+    pthread_mutex_t pool_lock; /* guards the rest of this group */
+    pthread_cond_t pool_wake;
+    struct pool_job *pool_first, **pool_last;
+
+    _Atomic uint64_t handles, regions, holds, faults, mapped_bytes;
+};
+
+struct runtime *runtime_get(void);
+
+/* runtime_ready -- the runtime with its handler and thread running, started at the first call. */
+int runtime_ready(struct runtime **out);
+
+/* runtime_adopt -- use the runtime of another copy of this library. false: another layout. */
+bool runtime_adopt(struct runtime *other);
+
+/* pool_run -- run the job on the background thread; the job's memory is its owner's. */
+void pool_run(struct pool_job *job);
+
+int registry_add(struct emmap_region *region, void *start, size_t len_bytes,
+                 struct registry_entry **out);
+void registry_remove(struct registry_entry *entry);
+/* registry_find -- async-signal-safe. NULL: the address is in no region. */
+struct emmap_region *registry_find(const void *addr);
+
+#endif

@@ -1,0 +1,229 @@
+/* emmap.h -- memory-mapped files that outlive the process.
+ *
+ * The one public header of libemmap. Every call returns 0 or a negative code: -errno, or one of
+ * EMMAP_E_*; results go through out-pointers, which are written on success only. Sizes and
+ * offsets are in bytes. SPDX-License-Identifier: Apache-2.0 */
+#ifndef EMMAP_H
+#define EMMAP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define EMMAP_API __attribute__((visibility("default")))
+#else
+#define EMMAP_API
+#endif
+
+#define EMMAP_VERSION "3.0.0"
+
+/* ---------------------------------------------------------------------------------- errors */
+
+/* Our own reasons, beside errno's: code, name (the Erlang atom), message. */
+#define EMMAP_ERRORS(X)                                                                          \
+    X(CLOSED, closed, "the handle is closed")                                                    \
+    X(TRUNCATED, truncated,                                                                      \
+      "the file no longer reaches this place: it was truncated while mapped")                    \
+    X(FIXED_SIZE, fixed_size, "the handle was opened with fixed_size")                           \
+    X(SIZE_MISMATCH, size_mismatch,                                                              \
+      "the file has another size than the length asked for, "                                    \
+      "and fit was not given")                                                                   \
+    X(SIZE_MISSING, size_missing, "a new file needs a length: a length argument or {size, N}")   \
+    X(NETWORK_FS, network_fs, "the file lies on a network file system, and force was not given") \
+    X(BUSY, busy, "another OS process has been changing the file's size for too long")           \
+    X(PAST_END, past_end, "the range reaches past the end of the mapped file")                   \
+    X(SYNC_FAILED, sync_failed,                                                                  \
+      "an earlier sync of this file failed: what was written since the "                         \
+      "sync before it may be lost")
+
+enum emmap_error {
+    EMMAP_E_FIRST = -10000,
+#define EMMAP_ERROR_CODE(code, name, message) EMMAP_E_##code,
+    EMMAP_ERRORS(EMMAP_ERROR_CODE)
+#undef EMMAP_ERROR_CODE
+        EMMAP_E_END
+};
+
+/* emmap_error_name -- the code's name as Erlang has it ("enospc", "closed"), "unknown" for what
+ * is no code of ours. Static. */
+EMMAP_API const char *emmap_error_name(int code);
+
+/* emmap_error_message -- what the code means, in words. Static. */
+EMMAP_API const char *emmap_error_message(int code);
+
+/* --------------------------------------------------------------------- mapped files: bytes */
+
+struct emmap_file;
+
+enum emmap_file_flag {
+    EMMAP_WRITE = 1u << 0,       /* map for writing; without it for reading only */
+    EMMAP_CREATE = 1u << 1,      /* make the file if it is missing; needs WRITE and a length */
+    EMMAP_TRUNCATE = 1u << 2,    /* empty the file, as the last step of open; needs WRITE */
+    EMMAP_SHARED = 1u << 3,      /* changes reach the file; else they are the handle's own */
+    EMMAP_FIT = 1u << 4,         /* stretch a shorter file, map a longer one whole */
+    EMMAP_FIXED_SIZE = 1u << 5,  /* resize is EMMAP_E_FIXED_SIZE */
+    EMMAP_AUTO_UNLINK = 1u << 6, /* delete the file at close */
+    EMMAP_SPARSE = 1u << 7,      /* reserve no disk space when the file grows */
+    EMMAP_FORCE = 1u << 8,       /* map on a network file system too */
+};
+
+struct emmap_file_options {
+    uint32_t flags;               /* of enum emmap_file_flag */
+    uint32_t mode;                /* of a file that is made, under the umask; 0: 0600 */
+    uint64_t off;                 /* byte of the file that is place 0 of the handle */
+    uint64_t len_bytes;           /* 0: what the file holds from off on */
+    uint64_t max_inc_bytes;       /* emmap_file_grow doubles below, adds above; 0: 64 MiB */
+    uint64_t address_space_bytes; /* what resize may grow to; 0: a default of 4 to 64 GiB */
+};
+
+/* emmap_file_open -- map a regular file.
+ *
+ *   out        on success a handle, owned by the caller: emmap_file_close, then _free
+ *   path       copied
+ *   existed    on success, whether the file was there; may be NULL
+ *
+ * Returns  0 | -errno | EMMAP_E_SIZE_MISMATCH, _SIZE_MISSING, _NETWORK_FS, _BUSY
+ *          (-ENODEV: not a regular file; -EISDIR; -EINVAL: a flag without the one that it needs,
+ *          or an offset past the end). After an error the file is as it was, and one that was
+ *          missing is missing.
+ * Threads  any number at once, also on one file
+ * Process  safe beside other OS processes that open, grow and use the file
+ * Faults   waits for the file system; call it where that may be done
+ */
+EMMAP_API int emmap_file_open(struct emmap_file **out, const char *path,
+                              const struct emmap_file_options *options, bool *existed);
+
+/* emmap_file_close -- end the use of a handle, at any moment, from any thread. Calls in flight
+ * answer EMMAP_E_CLOSED, as do later ones. The pages are unmapped in the background, the
+ * descriptor is closed with its last user (see emmap_file_hold). Always 0; again: 0. */
+EMMAP_API int emmap_file_close(struct emmap_file *file);
+
+/* emmap_file_free -- give the handle back, closing it if need be. No other call may be in flight
+ * or follow. Does nothing slow. NULL is allowed. */
+EMMAP_API void emmap_file_free(struct emmap_file *file);
+
+/* emmap_file_read -- copy bytes out.
+ *
+ *   off, len_bytes   any values; the range is cut at the end of the file
+ *   got_bytes        how much was copied; 0 with success only when len_bytes is 0
+ *
+ * Returns  0 | EMMAP_E_PAST_END (off at or past the end) | -EINVAL (off or len_bytes of 2^63 or
+ *          more) | EMMAP_E_CLOSED | EMMAP_E_TRUNCATED, -EIO, -ENOSPC (a page could not be had:
+ *          what was copied is undefined)
+ * Threads  any number; a concurrent write may be seen in part
+ * Process  sees what other OS processes wrote, and their growth of the file
+ * Faults   touches mapped pages: may wait for the disk
+ */
+EMMAP_API int emmap_file_read(struct emmap_file *file, uint64_t off, void *buf, uint64_t len_bytes,
+                              uint64_t *got_bytes);
+
+/* emmap_file_write -- copy bytes in.
+ *
+ * Returns  0 | EMMAP_E_PAST_END (nothing written) | -EACCES (mapped for reading only) | the rest
+ *          as emmap_file_read; after a page that could not be had the range may be written in part
+ * Threads  any number
+ * Durable  survives the death of the process; for power loss see emmap_file_sync
+ * Faults   touches mapped pages: may wait for the disk
+ */
+EMMAP_API int emmap_file_write(struct emmap_file *file, uint64_t off, const void *data,
+                               uint64_t len_bytes);
+
+/* emmap_file_size -- the handle's bytes as last known, without asking the file system. */
+EMMAP_API uint64_t emmap_file_size(const struct emmap_file *file);
+
+/* emmap_file_resize -- change the size to size_bytes (from place 0 of the handle).
+ *
+ *   now_bytes   the size afterwards; may be NULL
+ *
+ * Growth is atomic: on failure what was taken of the disk is given back. It never shortens: when
+ * somebody else has grown the file beyond size_bytes since this handle was last told its size,
+ * their size is adopted. A private handle grows in memory and leaves the file alone.
+ *
+ * Returns  0 | -EACCES | EMMAP_E_FIXED_SIZE | -ENOSPC | -ENOMEM (beyond the address space of the
+ *          handle) | EMMAP_E_BUSY | EMMAP_E_CLOSED | -errno
+ * Threads  any number, beside readers and writers; no pointer moves
+ * Process  growth and shrinking exclude each other across OS processes that use emmap
+ * Faults   waits for the file system
+ */
+EMMAP_API int emmap_file_resize(struct emmap_file *file, uint64_t size_bytes, uint64_t *now_bytes);
+
+/* emmap_file_grow -- double the size below max_inc_bytes, else add max_inc_bytes. As _resize. */
+EMMAP_API int emmap_file_grow(struct emmap_file *file, uint64_t *now_bytes);
+
+/* emmap_file_flush -- start the write-back of what has changed; does not wait for it to end. */
+EMMAP_API int emmap_file_flush(struct emmap_file *file);
+
+/* emmap_file_sync -- wait until everything written before the call is on the disk, with the
+ * directory entry of a file that open made. A private handle has nothing to wait for.
+ *
+ * Returns  0 | EMMAP_E_SYNC_FAILED (this one or an earlier one: see info's sync_error; stays until
+ *          the last handle of the file in this OS process is closed) | EMMAP_E_CLOSED
+ */
+EMMAP_API int emmap_file_sync(struct emmap_file *file);
+
+/* emmap_file_sync_range -- the same for a range, which is cut at the end. -EINVAL past 2^63. */
+EMMAP_API int emmap_file_sync_range(struct emmap_file *file, uint64_t off, uint64_t len_bytes);
+
+/* emmap_file_hold -- keep the mapping beyond close, for pointers into it.
+ *
+ * While held, the mapping and its descriptor outlive emmap_file_close and emmap_file_free, and a
+ * truncation by others turns into zero bytes under the pointers, never into a signal. Each hold is
+ * let go with emmap_file_unhold, once. Returns 0 | EMMAP_E_CLOSED. */
+struct emmap_hold;
+EMMAP_API int emmap_file_hold(struct emmap_file *file, struct emmap_hold **hold);
+EMMAP_API void emmap_file_unhold(struct emmap_hold *hold);
+
+/* emmap_file_pointer -- the address of a range, good while the handle is open or held.
+ *
+ *   got_bytes   as emmap_file_read
+ *
+ * The address never changes, also when the file grows. Stores through it are the caller's own
+ * affair: they need a handle open for writing. Errors as emmap_file_read. */
+EMMAP_API int emmap_file_pointer(struct emmap_file *file, uint64_t off, uint64_t len_bytes,
+                                 const void **at, uint64_t *got_bytes);
+
+enum emmap_space {
+    EMMAP_SPACE_RESERVED,    /* every byte has its place on the disk */
+    EMMAP_SPACE_BEST_EFFORT, /* the file system cannot promise it */
+    EMMAP_SPACE_SPARSE,      /* the file has holes: a write may find the disk full */
+};
+
+struct emmap_file_info {
+    uint64_t size_bytes;          /* of the handle */
+    uint64_t off;                 /* of the handle's place 0 in the file */
+    uint64_t file_bytes;          /* of the file */
+    uint64_t allocated_bytes;     /* on the disk */
+    uint64_t address_space_bytes; /* what the handle can grow to */
+    uint64_t page_bytes;
+    uint64_t faults; /* pages or tails replaced by zeros since open */
+    uint32_t flags;  /* of enum emmap_file_flag */
+    enum emmap_space space;
+    bool linked;      /* the file still has a name */
+    int sync_error;   /* 0, or the -errno of the first sync that failed */
+    const char *path; /* absolute; the handle's */
+};
+
+/* emmap_file_info -- asks the file system, so sees others' growth and shrinking. */
+EMMAP_API int emmap_file_info(struct emmap_file *file, struct emmap_file_info *info);
+
+/* --------------------------------------------------------------------- the whole OS process */
+
+struct emmap_stats {
+    uint64_t handles;      /* open */
+    uint64_t regions;      /* mappings not yet given back */
+    uint64_t holds;        /* emmap_file_hold without its unhold */
+    uint64_t faults;       /* SIGBUS turned into errors */
+    uint64_t mapped_bytes; /* address space of the regions */
+};
+
+EMMAP_API void emmap_stats(struct emmap_stats *stats);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

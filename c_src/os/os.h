@@ -1,0 +1,96 @@
+/* os.h -- every system call that emmap makes, by one name for all systems.
+ *
+ * os_unix.c holds what POSIX systems share; os_linux.c, os_darwin.c or os_posix.c (picked by the
+ * build) what differs. Every call returns 0 or -errno and writes its results on success only.
+ * Test builds can make any of them fail and can record them: see os_testing.h. */
+#ifndef EMMAP_OS_H
+#define EMMAP_OS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum os_file_type { OS_REGULAR, OS_DIRECTORY, OS_OTHER };
+
+struct os_stat {
+    uint64_t dev, ino;
+    uint64_t size_bytes;
+    uint64_t allocated_bytes;
+    uint64_t links;
+    enum os_file_type type;
+};
+
+enum os_fs_kind {
+    OS_FS_LOCAL,       /* allocated space is kept for the file */
+    OS_FS_BEST_EFFORT, /* copy-on-write or unknown: an overwrite may need space of its own */
+    OS_FS_NETWORK,     /* pages are not shared with the other machines that map the file */
+};
+
+struct os_fs {
+    enum os_fs_kind kind;
+    uint64_t free_bytes; /* upper bound of what can be had */
+};
+
+enum os_open_flag {
+    OS_OPEN_WRITE = 1u << 0,
+    OS_OPEN_MAKE = 1u << 1, /* the file must be missing, and is made */
+};
+
+/* Never waits for a peer (a FIFO), never becomes a controlling terminal; close-on-exec. */
+int os_open(const char *path, unsigned flags, uint32_t mode, int *fd);
+int os_close(int fd);
+int os_dup(int fd, int *out); /* close-on-exec; shares the lock of os_try_lock */
+int os_stat(const char *path, struct os_stat *out);
+int os_fstat(int fd, struct os_stat *out); /* async-signal-safe */
+int os_fs(int fd, struct os_fs *out);
+int os_unlink(const char *path);
+int os_getcwd(char *buf, size_t len_bytes);
+
+/* Sets the file's size. */
+int os_truncate(int fd, uint64_t size_bytes);
+/* Raises the file's size from from_bytes to to_bytes and never lowers it where the system can. */
+int os_extend(int fd, uint64_t from_bytes, uint64_t to_bytes);
+/* Takes disk space for a range, the size stays as it is. -EOPNOTSUPP: cannot be promised. */
+int os_allocate(int fd, uint64_t off, uint64_t len_bytes);
+/* Zeroes a range within the size; with keep its space stays reserved. -EOPNOTSUPP. */
+int os_zero(int fd, uint64_t off, uint64_t len_bytes, bool keep);
+
+/* An advisory lock that excludes other OS processes (and other descriptors) of the same file.
+ * -EAGAIN: somebody holds it. -EOPNOTSUPP: there are none here. */
+int os_try_lock(int fd);
+int os_unlock(int fd);
+
+int os_sync(int fd); /* data and size, through the device's cache */
+int os_sync_range(int fd, void *addr, size_t len_bytes); /* a page-aligned range of a mapping */
+int os_sync_parent(const char *path);                    /* the directory entry */
+int os_writeback(int fd, void *addr, uint64_t off, size_t len_bytes); /* starts, does not wait */
+
+enum os_prot { OS_PROT_NONE = 0, OS_PROT_READ = 1, OS_PROT_WRITE = 2 };
+enum os_map_flag {
+    OS_MAP_SHARED = 1u << 0, /* else private */
+    OS_MAP_ANON = 1u << 1,
+    OS_MAP_FIXED = 1u << 2, /* replaces what is mapped at addr */
+};
+
+/* Async-signal-safe. Anonymous maps reserve no swap. */
+int os_map(void *addr, size_t len_bytes, unsigned prot, unsigned flags, int fd, uint64_t off,
+           void **out);
+int os_unmap(void *addr, size_t len_bytes);
+int os_no_dump(void *addr, size_t len_bytes);
+size_t os_page_bytes(void); /* cannot fail */
+
+/* A detached thread with signals blocked. */
+int os_thread(void (*run)(void *), void *arg);
+void os_sleep_ms(unsigned ms);
+uint64_t os_now_ms(void); /* monotonic */
+
+/* Calls handler(address, siginfo, ucontext) on each SIGBUS, on the thread's alternate stack where
+ * it has one. A handler that returns false passes the signal to the one that was there before. */
+typedef bool os_fault_handler(void *addr);
+int os_on_fault(os_fault_handler *handler);
+
+/* Keeps the code of this library mapped until the OS process ends. */
+int os_stay_loaded(void);
+
+#include "os/os_testing.h"
+#endif

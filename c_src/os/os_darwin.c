@@ -1,0 +1,98 @@
+/* os_darwin.c -- what macOS does its own way. */
+#include "os/os_unix.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/param.h>
+#include <unistd.h>
+
+int os_fs(int fd, struct os_fs *out) {
+    OS_FAIL(FS);
+    struct statfs fs;
+    if (fstatfs(fd, &fs)) return -errno;
+    uint64_t free_bytes;
+    const int rc = os_unix_free_bytes(fd, &free_bytes);
+    if (rc) return rc;
+    out->free_bytes = free_bytes;
+    out->kind =
+        fs.f_flags & MNT_LOCAL ? OS_FS_BEST_EFFORT : OS_FS_NETWORK; /* APFS copies on write */
+#ifdef EMMAP_TESTING
+    if (os_fs_pretended >= 0) out->kind = (enum os_fs_kind)os_fs_pretended;
+#endif
+    return 0;
+}
+
+/* F_PREALLOCATE counts from the physical end of the file, not from an offset, so it cannot fill
+ * holes: good for an early ENOSPC, no promise. */
+int os_allocate(int fd, uint64_t off, uint64_t len_bytes) {
+    OS_FAIL(ALLOCATE);
+    if (off > INT64_MAX || len_bytes > INT64_MAX - off) return -EFBIG;
+    fstore_t store = {.fst_flags = F_ALLOCATEALL,
+                      .fst_posmode = F_PEOFPOSMODE,
+                      .fst_offset = 0,
+                      .fst_length = (off_t)len_bytes};
+    if (fcntl(fd, F_PREALLOCATE, &store) == 0) return 0;
+    return errno == ENOTSUP || errno == EINVAL ? -EOPNOTSUPP : -errno;
+}
+
+int os_extend(int fd, uint64_t from_bytes, uint64_t to_bytes) {
+    OS_FAIL(EXTEND);
+    (void)from_bytes;
+    return os_unix_truncate(fd, to_bytes);
+}
+
+/* F_PUNCHHOLE wants whole file system blocks and gives the space back. */
+int os_zero(int fd, uint64_t off, uint64_t len_bytes, bool keep) {
+    OS_FAIL(ZERO);
+    (void)fd, (void)off, (void)len_bytes, (void)keep;
+    return -EOPNOTSUPP;
+}
+
+int os_try_lock(int fd) {
+    OS_FAIL(LOCK);
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0) return 0;
+    if (errno == EWOULDBLOCK || errno == EINTR) return -EAGAIN;
+    return errno == ENOTSUP || errno == ENOLCK || errno == EINVAL ? -EOPNOTSUPP : -errno;
+}
+
+int os_unlock(int fd) {
+    const int rc = flock(fd, LOCK_UN) ? -errno : 0;
+    return OS_FAIL_AFTER(UNLOCK, rc);
+}
+
+/* fsync leaves the data in the device's cache; some file systems know only fsync. */
+int os_unix_fsync(int fd) {
+    if (fcntl(fd, F_FULLFSYNC) == 0) return 0;
+    if (errno != ENOTSUP && errno != EINVAL) return -errno;
+    return fsync(fd) ? -errno : 0;
+}
+
+int os_sync_range(int fd, void *addr, size_t len_bytes) {
+    OS_FAIL(SYNC_RANGE);
+    if (msync(addr, len_bytes, MS_SYNC)) return -errno;
+    return os_unix_fsync(fd);
+}
+
+int os_writeback(int fd, void *addr, uint64_t off, size_t len_bytes) {
+    OS_FAIL(WRITEBACK);
+    (void)fd, (void)off;
+    return msync(addr, len_bytes, MS_ASYNC) ? -errno : 0;
+}
+
+int os_no_dump(void *addr, size_t len_bytes) {
+    OS_FAIL(NO_DUMP);
+    (void)addr, (void)len_bytes;
+    return 0; /* core files are off by default, and there is no such advice */
+}
+
+/* There is no -z nodelete: a handle on oneself that is never given back does it. */
+int os_stay_loaded(void) {
+    OS_FAIL(STAY_LOADED);
+    Dl_info self;
+    if (!dladdr((const void *)(uintptr_t)os_stay_loaded, &self)) return -ENOENT;
+    return dlopen(self.dli_fname, RTLD_NOW | RTLD_NODELETE | RTLD_NOLOAD) ? 0 : -ENOENT;
+}

@@ -1,0 +1,147 @@
+/* os_linux.c -- what Linux does its own way (glibc and musl). */
+#include "os/os_unix.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+/* From linux/magic.h and the file systems' sources; not all C libraries' headers have them. */
+static const struct {
+    uint32_t magic;
+    enum os_fs_kind kind;
+} fs_kinds[] = {
+    {0x6969, OS_FS_NETWORK},         /* nfs */
+    {0x517B, OS_FS_NETWORK},         /* smbfs */
+    {0xFF534D42, OS_FS_NETWORK},     /* cifs */
+    {0xFE534D42, OS_FS_NETWORK},     /* smb2 */
+    {0x00C36400, OS_FS_NETWORK},     /* ceph */
+    {0x5346414F, OS_FS_NETWORK},     /* afs */
+    {0x73757245, OS_FS_NETWORK},     /* coda */
+    {0x01021997, OS_FS_NETWORK},     /* 9p */
+    {0x0BD00BD0, OS_FS_NETWORK},     /* lustre */
+    {0x01161970, OS_FS_NETWORK},     /* gfs2 */
+    {0x7461636F, OS_FS_NETWORK},     /* ocfs2 */
+    {0x9123683E, OS_FS_BEST_EFFORT}, /* btrfs: copies on write */
+    {0x2FC12FC1, OS_FS_BEST_EFFORT}, /* zfs: likewise */
+    {0xCA451A4E, OS_FS_BEST_EFFORT}, /* bcachefs: likewise */
+    {0xF2F52010, OS_FS_BEST_EFFORT}, /* f2fs: log-structured */
+    {0x65735546, OS_FS_BEST_EFFORT}, /* fuse: unknown */
+    {0x794C7630, OS_FS_BEST_EFFORT}, /* overlayfs: whatever lies below */
+};
+
+int os_fs(int fd, struct os_fs *out) {
+    OS_FAIL(FS);
+    struct statfs fs;
+    int rc;
+    do
+        rc = fstatfs(fd, &fs);
+    while (rc && errno == EINTR);
+    if (rc) return -errno;
+    uint64_t free_bytes;
+    rc = os_unix_free_bytes(fd, &free_bytes);
+    if (rc) return rc;
+    out->free_bytes = free_bytes;
+    out->kind = OS_FS_LOCAL;
+    for (size_t i = 0; i < sizeof fs_kinds / sizeof *fs_kinds; i++)
+        if ((uint32_t)fs.f_type == fs_kinds[i].magic) out->kind = fs_kinds[i].kind;
+#ifdef EMMAP_TESTING
+    if (os_fs_pretended >= 0) out->kind = (enum os_fs_kind)os_fs_pretended;
+#endif
+    return 0;
+}
+
+static int allocate(int fd, int mode, uint64_t off, uint64_t len_bytes) {
+    if (off > INT64_MAX || len_bytes > INT64_MAX - off) return -EFBIG;
+    int rc;
+    do
+        rc = fallocate(fd, mode, (off_t)off, (off_t)len_bytes);
+    while (rc && errno == EINTR);
+    if (rc == 0) return 0;
+    return errno == ENOSYS ? -EOPNOTSUPP : -errno;
+}
+
+int os_allocate(int fd, uint64_t off, uint64_t len_bytes) {
+    OS_FAIL(ALLOCATE);
+    return allocate(fd, FALLOC_FL_KEEP_SIZE, off, len_bytes);
+}
+
+/* fallocate raises the size in one step under the inode's lock, so it cannot cut off what a
+ * program without emmap's lock appends at the same time; ftruncate is for file systems without. */
+int os_extend(int fd, uint64_t from_bytes, uint64_t to_bytes) {
+    OS_FAIL(EXTEND);
+    const int rc = allocate(fd, 0, from_bytes, to_bytes - from_bytes);
+    if (rc == -EOPNOTSUPP) return os_unix_truncate(fd, to_bytes);
+    if (rc == 0) OS_RECORD(.kind = OS_EVENT_SIZE, .fd = fd, .off = to_bytes);
+    return rc;
+}
+
+int os_zero(int fd, uint64_t off, uint64_t len_bytes, bool keep) {
+    OS_FAIL(ZERO);
+    return allocate(fd, (keep ? FALLOC_FL_ZERO_RANGE : FALLOC_FL_PUNCH_HOLE) | FALLOC_FL_KEEP_SIZE,
+                    off, len_bytes);
+}
+
+/* Open-file-description locks belong to the descriptor, not to the process: closing another
+ * descriptor of the file does not drop them, and kill -9 does. The byte lies where no data can. */
+static int lock(int fd, short type) {
+    struct flock range;
+    memset(&range, 0, sizeof range);
+    range.l_type = type;
+    range.l_whence = SEEK_SET;
+    range.l_start = (off_t)(INT64_MAX - 1);
+    range.l_len = 1;
+    if (fcntl(fd, F_OFD_SETLK, &range) == 0) return 0;
+    switch (errno) {
+    case EACCES:
+    case EAGAIN:
+        return -EAGAIN;
+    case EINVAL:
+    case ENOSYS:
+    case ENOLCK:
+        return -EOPNOTSUPP;
+    default:
+        return -errno;
+    }
+}
+
+int os_try_lock(int fd) {
+    OS_FAIL(LOCK);
+    return lock(fd, F_WRLCK);
+}
+
+int os_unlock(int fd) {
+    const int rc = lock(fd, F_UNLCK);
+    return OS_FAIL_AFTER(UNLOCK, rc);
+}
+
+int os_unix_fsync(int fd) {
+    return fdatasync(fd) ? -errno : 0;
+}
+
+int os_sync_range(int fd, void *addr, size_t len_bytes) {
+    OS_FAIL(SYNC_RANGE);
+    (void)fd;
+    return msync(addr, len_bytes, MS_SYNC) ? -errno : 0;
+}
+
+/* msync(MS_ASYNC) starts no I/O on Linux. */
+int os_writeback(int fd, void *addr, uint64_t off, size_t len_bytes) {
+    OS_FAIL(WRITEBACK);
+    (void)addr;
+    if (sync_file_range(fd, (off_t)off, (off_t)len_bytes, SYNC_FILE_RANGE_WRITE) == 0) return 0;
+    return errno == ENOSYS || errno == ESPIPE ? 0 : -errno;
+}
+
+int os_no_dump(void *addr, size_t len_bytes) {
+    OS_FAIL(NO_DUMP);
+    return madvise(addr, len_bytes, MADV_DONTDUMP) ? -errno : 0;
+}
+
+int os_stay_loaded(void) {
+    OS_FAIL(STAY_LOADED);
+    return 0; /* the linker's -z nodelete says it */
+}

@@ -1,0 +1,89 @@
+/* os_testing.h -- failure on command, and a record of what would reach the disk (test builds).
+ *
+ * A release build compiles all of it away. In a test build (EMMAP_TESTING) each function of os
+ * starts with OS_FAIL, and each persistent effect (pm.h's stores, changes of size, syncs) is shown
+ * to one recorder, in order. */
+#ifndef EMMAP_OS_TESTING_H
+#define EMMAP_OS_TESTING_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define OS_CALLS(X)             \
+    X(OPEN, open)               \
+    X(CLOSE, close)             \
+    X(DUP, dup)                 \
+    X(STAT, stat)               \
+    X(FSTAT, fstat)             \
+    X(FS, fs)                   \
+    X(UNLINK, unlink)           \
+    X(GETCWD, getcwd)           \
+    X(TRUNCATE, truncate)       \
+    X(EXTEND, extend)           \
+    X(ALLOCATE, allocate)       \
+    X(ZERO, zero)               \
+    X(LOCK, lock)               \
+    X(UNLOCK, unlock)           \
+    X(SYNC, sync)               \
+    X(SYNC_RANGE, sync_range)   \
+    X(SYNC_PARENT, sync_parent) \
+    X(WRITEBACK, writeback)     \
+    X(MAP, map)                 \
+    X(UNMAP, unmap)             \
+    X(NO_DUMP, no_dump)         \
+    X(THREAD, thread)           \
+    X(ON_FAULT, on_fault)       \
+    X(STAY_LOADED, stay_loaded)
+
+enum os_call {
+#define OS_CALL_ID(id, name) OS_CALL_##id,
+    OS_CALLS(OS_CALL_ID)
+#undef OS_CALL_ID
+        OS_CALL_COUNT,
+    OS_CALL_ANY = OS_CALL_COUNT
+};
+
+enum os_event_kind { OS_EVENT_COPY, OS_EVENT_FILL, OS_EVENT_SIZE, OS_EVENT_SYNC };
+struct os_event {
+    enum os_event_kind kind;
+    const void *addr; /* of a store */
+    uint64_t off;     /* of a size or a sync in the file */
+    uint64_t len_bytes;
+    int fd; /* -1 for a store */
+};
+typedef void os_recorder(void *ctx, const struct os_event *event);
+
+#ifdef EMMAP_TESTING
+
+/* The nth (from 1) call of this kind that this thread makes from now on answers -err, and the ones
+ * after it too while sticky. What gives something back (close, unmap, unlock) does so first. */
+void os_fail_at(enum os_call call, unsigned nth, int err, int sticky);
+void os_fail_never(void);
+/* Calls of this kind (or any) that this thread has made since the last os_fail_at or _never. */
+unsigned os_fail_seen(enum os_call call);
+/* The last call that was made to fail on this thread, as text; "" before. */
+const char *os_fail_last(void);
+int os_fail(enum os_call call);
+/* The file system that os_fs tells of, for kinds that this machine has not: -1 for the true one. */
+void os_fs_pretend(int kind);
+extern int os_fs_pretended;
+
+/* One recorder for the OS process, or NULL. Set it while no other thread uses emmap. */
+void os_record_to(os_recorder *recorder, void *ctx);
+void os_record(const struct os_event *event);
+
+#define OS_FAIL(id)                             \
+    do {                                        \
+        int os_fail_rc = os_fail(OS_CALL_##id); \
+        if (os_fail_rc) return os_fail_rc;      \
+    } while (0)
+/* For what gives something back: does it, then tells the failure. */
+#define OS_FAIL_AFTER(id, rc) (os_fail(OS_CALL_##id) ? -EIO : (rc))
+#define OS_RECORD(...) os_record(&(struct os_event){__VA_ARGS__})
+
+#else
+#define OS_FAIL(id) ((void)0)
+#define OS_FAIL_AFTER(id, rc) (rc)
+#define OS_RECORD(...) ((void)0)
+#endif
+#endif

@@ -1,0 +1,258 @@
+/* os_unix.c -- the system calls that every POSIX system has alike. */
+#include "os/os_unix.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef MAP_NORESERVE
+#define MAP_NORESERVE 0
+#endif
+
+int os_open(const char *path, unsigned flags, uint32_t mode, int *fd) {
+    OS_FAIL(OPEN);
+    int how = O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
+    how |= flags & OS_OPEN_WRITE ? O_RDWR : O_RDONLY;
+    if (flags & OS_OPEN_MAKE) how |= O_CREAT | O_EXCL;
+    int got;
+    do
+        got = open(path, how, (mode_t)mode);
+    while (got < 0 && errno == EINTR);
+    if (got < 0) return -errno;
+    *fd = got;
+    return 0;
+}
+
+/* Never again after EINTR: the descriptor may be another thread's by then. */
+int os_close(int fd) {
+    const int rc = close(fd) ? -errno : 0;
+    return OS_FAIL_AFTER(CLOSE, rc);
+}
+
+int os_dup(int fd, int *out) {
+    OS_FAIL(DUP);
+    const int got = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (got < 0) return -errno;
+    *out = got;
+    return 0;
+}
+
+static void stat_out(const struct stat *st, struct os_stat *out) {
+    out->dev = (uint64_t)st->st_dev;
+    out->ino = (uint64_t)st->st_ino;
+    out->size_bytes = (uint64_t)st->st_size;
+    out->allocated_bytes = (uint64_t)st->st_blocks * 512;
+    out->links = (uint64_t)st->st_nlink;
+    out->type = S_ISREG(st->st_mode) ? OS_REGULAR : S_ISDIR(st->st_mode) ? OS_DIRECTORY : OS_OTHER;
+}
+
+int os_stat(const char *path, struct os_stat *out) {
+    OS_FAIL(STAT);
+    struct stat st;
+    if (stat(path, &st)) return -errno;
+    stat_out(&st, out);
+    return 0;
+}
+
+int os_fstat(int fd, struct os_stat *out) {
+    OS_FAIL(FSTAT);
+    struct stat st;
+    if (fstat(fd, &st)) return -errno;
+    stat_out(&st, out);
+    return 0;
+}
+
+int os_unix_free_bytes(int fd, uint64_t *free_bytes) {
+    struct statvfs fs;
+    int rc;
+    do
+        rc = fstatvfs(fd, &fs);
+    while (rc && errno == EINTR);
+    if (rc) return -errno;
+    if (__builtin_mul_overflow((uint64_t)fs.f_bfree, (uint64_t)fs.f_frsize, free_bytes))
+        *free_bytes = UINT64_MAX;
+    return 0;
+}
+
+int os_unlink(const char *path) {
+    OS_FAIL(UNLINK);
+    return unlink(path) ? -errno : 0;
+}
+
+int os_getcwd(char *buf, size_t len_bytes) {
+    OS_FAIL(GETCWD);
+    return getcwd(buf, len_bytes) ? 0 : -errno;
+}
+
+int os_unix_truncate(int fd, uint64_t size_bytes) {
+    if (size_bytes > INT64_MAX) return -EFBIG;
+    int rc;
+    do
+        rc = ftruncate(fd, (off_t)size_bytes);
+    while (rc && errno == EINTR);
+    if (rc) return -errno;
+    OS_RECORD(.kind = OS_EVENT_SIZE, .fd = fd, .off = size_bytes);
+    return 0;
+}
+
+int os_truncate(int fd, uint64_t size_bytes) {
+    OS_FAIL(TRUNCATE);
+    return os_unix_truncate(fd, size_bytes);
+}
+
+static int sync_descriptor(int fd) {
+    int rc;
+    do
+        rc = os_unix_fsync(fd);
+    while (rc == -EINTR);
+    return rc;
+}
+
+int os_sync(int fd) {
+    OS_FAIL(SYNC);
+    const int rc = sync_descriptor(fd);
+    if (rc == 0) OS_RECORD(.kind = OS_EVENT_SYNC, .fd = fd, .off = 0, .len_bytes = UINT64_MAX);
+    return rc;
+}
+
+int os_sync_parent(const char *path) {
+    OS_FAIL(SYNC_PARENT);
+    char dir[PATH_MAX];
+    const char *slash = strrchr(path, '/');
+    const size_t len = slash ? (size_t)(slash - path) : 0;
+    if (len >= sizeof dir) return -ENAMETOOLONG;
+    if (!slash)
+        strcpy(dir, ".");
+    else if (len == 0)
+        strcpy(dir, "/");
+    else {
+        memcpy(dir, path, len);
+        dir[len] = '\0';
+    }
+    const int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return -errno;
+    const int rc = sync_descriptor(fd);
+    close(fd);
+    return rc;
+}
+
+int os_map(void *addr, size_t len_bytes, unsigned prot, unsigned flags, int fd, uint64_t off,
+           void **out) {
+    OS_FAIL(MAP);
+    if (off > INT64_MAX) return -EOVERFLOW;
+    int how = flags & OS_MAP_SHARED ? MAP_SHARED : MAP_PRIVATE;
+    if (flags & OS_MAP_ANON) how |= MAP_ANON | MAP_NORESERVE;
+    if (flags & OS_MAP_FIXED) how |= MAP_FIXED;
+    int may = PROT_NONE;
+    if (prot & OS_PROT_READ) may |= PROT_READ;
+    if (prot & OS_PROT_WRITE) may |= PROT_WRITE;
+    void *got = mmap(addr, len_bytes, may, how, flags & OS_MAP_ANON ? -1 : fd, (off_t)off);
+    if (got == MAP_FAILED) return -errno;
+    *out = got;
+    return 0;
+}
+
+int os_unmap(void *addr, size_t len_bytes) {
+    const int rc = munmap(addr, len_bytes) ? -errno : 0;
+    return OS_FAIL_AFTER(UNMAP, rc);
+}
+
+size_t os_page_bytes(void) {
+    return (size_t)sysconf(_SC_PAGESIZE);
+}
+
+struct thread_start {
+    void (*run)(void *);
+    void *arg;
+};
+
+static void *thread_main(void *arg) {
+    const struct thread_start start = *(struct thread_start *)arg;
+    free(arg);
+    start.run(start.arg);
+    return NULL;
+}
+
+int os_thread(void (*run)(void *), void *arg) {
+    OS_FAIL(THREAD);
+    struct thread_start *start = malloc(sizeof *start);
+    if (!start) return -ENOMEM;
+    *start = (struct thread_start){run, arg};
+
+    sigset_t blocked, before;
+    sigfillset(&blocked);
+    sigdelset(&blocked, SIGBUS); /* a blocked synchronous signal kills */
+    sigdelset(&blocked, SIGSEGV);
+    sigdelset(&blocked, SIGILL);
+    sigdelset(&blocked, SIGFPE);
+    pthread_sigmask(SIG_SETMASK, &blocked, &before);
+    pthread_attr_t attr;
+    pthread_t thread;
+    int rc = pthread_attr_init(&attr);
+    if (rc == 0) {
+        pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+        rc = pthread_create(&thread, &attr, thread_main, start);
+        pthread_attr_destroy(&attr);
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (rc) free(start);
+    return -rc;
+}
+
+void os_sleep_ms(unsigned ms) {
+    struct timespec left = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000};
+    while (nanosleep(&left, &left) && errno == EINTR)
+        ;
+}
+
+uint64_t os_now_ms(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static os_fault_handler *fault_handler;
+static struct sigaction before_us;
+
+static void on_sigbus(int sig, siginfo_t *info, void *context) {
+    const int saved_errno = errno;
+    const bool asked_for = info->si_code <= 0; /* kill() and the like: si_addr means nothing */
+    if (!asked_for && fault_handler(info->si_addr)) {
+        errno = saved_errno;
+        return;
+    }
+    errno = saved_errno;
+    if (before_us.sa_flags & SA_SIGINFO) {
+        before_us.sa_sigaction(sig, info, context);
+    } else if (before_us.sa_handler == SIG_DFL || (before_us.sa_handler == SIG_IGN && !asked_for)) {
+        /* On return the instruction faults again, or the raised signal arrives: the end. */
+        signal(sig, SIG_DFL);
+        if (asked_for) raise(sig);
+    } else if (before_us.sa_handler != SIG_IGN) {
+        before_us.sa_handler(sig);
+    }
+}
+
+int os_on_fault(os_fault_handler *handler) {
+    OS_FAIL(ON_FAULT);
+    struct sigaction action, now;
+    fault_handler = handler;
+    /* Read first: the handler may run before a sigaction that does both has stored the old one. */
+    if (sigaction(SIGBUS, NULL, &now)) return -errno;
+    if ((now.sa_flags & SA_SIGINFO) && now.sa_sigaction == on_sigbus) return 0;
+    before_us = now;
+    memset(&action, 0, sizeof action);
+    action.sa_sigaction = on_sigbus;
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART;
+    sigemptyset(&action.sa_mask);
+    return sigaction(SIGBUS, &action, NULL) ? -errno : 0;
+}

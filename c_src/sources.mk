@@ -1,0 +1,28 @@
+# The one list of sources, for every build: the library, the NIF, the command, the tests.
+# EMMAP_OS picks the file of this system: linux, darwin or posix (the fallback).
+SYSTEM := $(shell uname -s)
+EMMAP_OS ?= $(or $(if $(filter Linux,$(SYSTEM)),linux),$(if $(filter Darwin,$(SYSTEM)),darwin),posix)
+
+LIB_SOURCES := \
+	os/os_unix.c \
+	os/os_$(EMMAP_OS).c \
+	core/error.c \
+	core/fault.c \
+	core/inode.c \
+	core/region.c \
+	core/registry.c \
+	core/runtime.c \
+	store/file.c \
+	store/file_open.c
+
+NIF_SOURCES := \
+	nif/nif.c \
+	nif/nif_file.c \
+	nif/nif_options.c \
+	nif/nif_term.c
+
+CLI_SOURCES := \
+	cli/main.c \
+	cli/info.c
+
+TEST_SOURCES := os/os_testing.c

@@ -1,0 +1,342 @@
+/* file_open.c -- opening and closing a mapped file.
+ *
+ * The order of open: look, open, map, then change the file; what can fail comes before what
+ * cannot be taken back, and each step that can be taken back has its label below. */
+#include <errno.h>
+#include <limits.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/pm.h"
+#include "os/os.h"
+#include "store/file.h"
+
+static const uint64_t DEFAULT_MAX_INC_BYTES = 64ull << 20;
+static const uint64_t STRETCH_LEAST_BYTES = 4ull << 30;
+static const uint64_t STRETCH_MOST_BYTES = 64ull << 30;
+enum { OPEN_TRIES = 16, DEFAULT_MODE = 0600 };
+
+static bool has(const struct emmap_file_options *options, uint32_t flag) {
+    return (options->flags & flag) != 0;
+}
+
+static int check(const struct emmap_file_options *options) {
+    if (has(options, EMMAP_TRUNCATE) && !has(options, EMMAP_WRITE)) return -EINVAL;
+    if (options->off > INT64_MAX) return -EINVAL;
+    if (options->len_bytes > INT64_MAX - options->off) return -EFBIG;
+    return 0;
+}
+
+/* Not the name of a device or a FIFO: opening one can have effects of its own. */
+static int check_type(const struct os_stat *st) {
+    if (st->type == OS_DIRECTORY) return -EISDIR;
+    return st->type == OS_REGULAR ? 0 : -ENODEV;
+}
+
+static int open_or_make(const char *path, const struct emmap_file_options *options, int *fd,
+                        bool *made) {
+    const unsigned flags = has(options, EMMAP_WRITE) ? OS_OPEN_WRITE : 0u;
+    const uint32_t mode = options->mode ? options->mode : DEFAULT_MODE;
+    int rc = -ENOENT;
+    /* Somebody else may make or delete the file between two steps. */
+    for (int i = 0; i < OPEN_TRIES; i++) {
+        struct os_stat st;
+        rc = os_stat(path, &st);
+        if (rc == 0) rc = check_type(&st);
+        if (rc == 0) rc = os_open(path, flags, 0, fd);
+        if (rc == 0) {
+            *made = false;
+            return 0;
+        }
+        if (rc != -ENOENT || !has(options, EMMAP_CREATE)) return rc;
+        if (!has(options, EMMAP_WRITE)) return -EACCES;
+        if (options->len_bytes == 0) return EMMAP_E_SIZE_MISSING;
+        rc = os_open(path, flags | OS_OPEN_MAKE, mode, fd);
+        if (rc == 0) {
+            *made = true;
+            return 0;
+        }
+        if (rc != -EEXIST) return rc;
+    }
+    return rc;
+}
+
+/* The size that the file must get, from the one that it has: COMPAT's rules of open/2,4. */
+static int size_wanted(const struct emmap_file_options *options, uint64_t file_bytes,
+                       uint64_t *wanted) {
+    const uint64_t off = options->off;
+    const uint64_t end = off + options->len_bytes;
+    const bool anew = file_bytes == 0 || has(options, EMMAP_TRUNCATE);
+    if (options->len_bytes == 0) {
+        if (has(options, EMMAP_TRUNCATE))
+            *wanted = off;
+        else if (off > file_bytes)
+            return -EINVAL;
+        else
+            *wanted = file_bytes;
+    } else if (anew || end == file_bytes) {
+        *wanted = end;
+    } else if (has(options, EMMAP_FIT)) {
+        *wanted = end > file_bytes ? end : file_bytes;
+    } else {
+        return EMMAP_E_SIZE_MISMATCH;
+    }
+    return *wanted == file_bytes || has(options, EMMAP_WRITE) ? 0 : -EACCES;
+}
+
+static uint64_t stretch_bytes(const struct emmap_file_options *options, uint64_t size_bytes) {
+    const bool grows = !has(options, EMMAP_FIXED_SIZE) &&
+                       (has(options, EMMAP_SHARED) || has(options, EMMAP_WRITE));
+    if (!grows) return size_bytes;
+    if (options->address_space_bytes > 0) return options->address_space_bytes;
+    uint64_t stretch;
+    if (__builtin_mul_overflow(size_bytes, 16u, &stretch)) stretch = UINT64_MAX;
+    if (stretch < STRETCH_LEAST_BYTES) stretch = STRETCH_LEAST_BYTES;
+    return stretch < STRETCH_MOST_BYTES ? stretch : STRETCH_MOST_BYTES;
+}
+
+/* A mapping of the whole file for zeroing it where the file system has no call for that. */
+static int open_for_zeroing(struct inode *inode, int fd, uint64_t size_bytes,
+                            struct emmap_region **out) {
+    int copy;
+    int rc = os_dup(fd, &copy);
+    if (rc) return rc;
+    struct inode *same;
+    rc = inode_enter(inode->dev, inode->ino, size_bytes, &same);
+    if (rc) goto close_copy;
+    const struct region_options options = {.file_bytes = size_bytes,
+                                           .size_bytes = size_bytes,
+                                           .stretch_bytes = size_bytes,
+                                           .shared = true,
+                                           .write = true};
+    rc = region_open(copy, same, &options, out);
+    if (rc == 0) return 0;
+    inode_leave(same);
+    inode_unref(same);
+close_copy:
+    (void)os_close(copy);
+    return rc;
+}
+
+static void close_region(struct emmap_region *region) {
+    atomic_store_explicit(&region->closed, 1, memory_order_release);
+    region_unpin(region);
+    region_unref(region);
+}
+
+/* Empties the file and gives it its length. Reserving and growing can be taken back; shrinking is
+ * the point of no return, and zeroing what is left cannot fail: its space is reserved. */
+static int truncate_to(struct inode *inode, int fd, uint64_t file_bytes, uint64_t wanted,
+                       bool sparse) {
+    const uint64_t kept = file_bytes < wanted ? file_bytes : wanted;
+    struct emmap_region *zeroing = NULL;
+    int rc = kept > 0 ? open_for_zeroing(inode, fd, kept, &zeroing) : 0;
+    if (rc) return rc;
+    if (!sparse) rc = inode_reserve(fd, 0, kept);
+    if (rc == 0 && wanted > file_bytes) rc = inode_grow(inode, fd, file_bytes, wanted, sparse);
+    if (rc == 0 && wanted < file_bytes) rc = inode_shrink(inode, fd, wanted);
+    if (rc == 0 && kept > 0 && os_zero(fd, 0, kept, !sparse)) pm_zero(region_at(zeroing, 0), kept);
+    if (zeroing) close_region(zeroing);
+    return rc;
+}
+
+/* Brings the file to its size, under the lock that excludes others who do the same. */
+static int settle_size(struct inode *inode, int fd, const struct emmap_file_options *options,
+                       uint64_t *size_bytes) {
+    int rc = inode_lock(inode, fd);
+    if (rc) return rc;
+    uint64_t file_bytes, wanted;
+    rc = inode_size(inode, fd, &file_bytes);
+    if (rc == 0) rc = size_wanted(options, file_bytes, &wanted);
+    const bool sparse = has(options, EMMAP_SPARSE);
+    if (rc == 0 && has(options, EMMAP_TRUNCATE))
+        rc = truncate_to(inode, fd, file_bytes, wanted, sparse);
+    else if (rc == 0 && wanted > file_bytes)
+        rc = inode_grow(inode, fd, file_bytes, wanted, sparse);
+    inode_unlock(inode, fd);
+    if (rc == 0) *size_bytes = wanted;
+    return rc;
+}
+
+static int absolute_path(const char *path, char **out) {
+    char cwd[PATH_MAX] = "";
+    if (path[0] != '/') {
+        const int rc = os_getcwd(cwd, sizeof cwd);
+        if (rc) return rc;
+    }
+    const size_t cwd_len = strlen(cwd), path_len = strlen(path);
+    char *full = malloc(cwd_len + path_len + 2);
+    if (!full) return -ENOMEM;
+    memcpy(full, cwd, cwd_len);
+    if (cwd_len > 0) full[cwd_len] = '/';
+    memcpy(full + cwd_len + (cwd_len > 0), path, path_len + 1);
+    *out = full;
+    return 0;
+}
+
+/* Deletes the name only while it is still this file's. */
+static void unlink_own(const char *path, uint64_t dev, uint64_t ino, bool only_empty) {
+    struct os_stat st;
+    if (os_stat(path, &st) || st.dev != dev || st.ino != ino) return;
+    if (only_empty && st.size_bytes > 0) return;
+    (void)os_unlink(path);
+}
+
+/* An open file on its way to becoming a handle. */
+struct opening {
+    const struct emmap_file_options *options;
+    const char *full_path;
+    int fd;
+    bool made;
+    struct os_stat st;
+};
+
+/* A file that this open made and could not finish; one that somebody else has found and given a
+ * size meanwhile is theirs. */
+static void unmake(const struct opening *o) {
+    if (o->made) unlink_own(o->full_path, o->st.dev, o->st.ino, true);
+}
+
+static int open_descriptor(struct opening *o) {
+    int rc = open_or_make(o->full_path, o->options, &o->fd, &o->made);
+    if (rc) return rc;
+    rc = os_fstat(o->fd, &o->st);
+    if (rc) goto close_fd;
+    rc = check_type(&o->st);
+    if (rc) goto close_fd;
+    struct os_fs fs;
+    rc = os_fs(o->fd, &fs);
+    if (rc == 0 && fs.kind == OS_FS_NETWORK && !has(o->options, EMMAP_FORCE))
+        rc = EMMAP_E_NETWORK_FS;
+    if (rc) goto unmake;
+    return 0;
+
+unmake:
+    unmake(o);
+close_fd:
+    (void)os_close(o->fd);
+    return rc;
+}
+
+/* Takes over the descriptor with success. The file is mapped before it is changed; a size that
+ * others change meanwhile is looked at again under the lock. */
+static int map_and_size(const struct opening *o, struct emmap_region **out, uint64_t *size_bytes) {
+    const struct emmap_file_options *options = o->options;
+    uint64_t wanted;
+    int rc = size_wanted(options, o->st.size_bytes, &wanted);
+    if (rc) return rc;
+    struct inode *inode;
+    rc = inode_enter(o->st.dev, o->st.ino, o->st.size_bytes, &inode);
+    if (rc) return rc;
+    const uint64_t handle_bytes = wanted > options->off ? wanted - options->off : 0;
+    const struct region_options region_options = {
+        .off = options->off,
+        .file_bytes = wanted,
+        .size_bytes = wanted,
+        .stretch_bytes = stretch_bytes(options, handle_bytes),
+        .shared = has(options, EMMAP_SHARED),
+        .write = has(options, EMMAP_WRITE),
+    };
+    struct emmap_region *region;
+    rc = region_open(o->fd, inode, &region_options, &region);
+    if (rc) {
+        inode_leave(inode);
+        inode_unref(inode);
+        return rc;
+    }
+    if (has(options, EMMAP_TRUNCATE) || wanted != o->st.size_bytes)
+        rc = settle_size(inode, o->fd, options, size_bytes);
+    else
+        rc = inode_refresh(inode, o->fd, true, size_bytes);
+    if (rc == 0 && *size_bytes != wanted && !has(options, EMMAP_SHARED))
+        rc = EMMAP_E_BUSY; /* a private map is of one size, and somebody changes it right now */
+    *out = region;
+    return rc;
+}
+
+static int open_into(struct emmap_file *file, const struct emmap_file_options *options,
+                     bool *existed) {
+    struct opening o = {.options = options, .full_path = file->full_path};
+    int rc = open_descriptor(&o);
+    if (rc) return rc;
+    uint64_t size_bytes;
+    rc = map_and_size(&o, &file->region, &size_bytes);
+    if (rc) {
+        unmake(&o);
+        if (file->region)
+            close_region(file->region); /* and the descriptor, in the background */
+        else
+            (void)os_close(o.fd);
+        return rc;
+    }
+    file->off = options->off;
+    file->flags = options->flags;
+    file->max_inc_bytes = options->max_inc_bytes ? options->max_inc_bytes : DEFAULT_MAX_INC_BYTES;
+    atomic_init(&file->told_bytes, size_bytes);
+    atomic_init(&file->entry_synced, !o.made);
+    if (existed) *existed = !o.made;
+    return 0;
+}
+
+int emmap_file_open(struct emmap_file **out, const char *path,
+                    const struct emmap_file_options *options, bool *existed) {
+    int rc = check(options);
+    if (rc) return rc;
+    struct runtime *rt;
+    rc = runtime_ready(&rt);
+    if (rc) return rc;
+    struct emmap_file *file = calloc(1, sizeof *file);
+    if (!file) return -ENOMEM;
+    rc = absolute_path(path, &file->full_path);
+    if (rc) goto free_file;
+    rc = open_into(file, options, existed);
+    if (rc) goto free_path;
+    atomic_fetch_add_explicit(&rt->handles, 1, memory_order_relaxed);
+    *out = file;
+    return 0;
+
+free_path:
+    free(file->full_path);
+free_file:
+    free(file);
+    return rc;
+}
+
+static void auto_unlink(struct emmap_file *file) {
+    const struct inode *inode = file->region->inode;
+    if (file->flags & EMMAP_AUTO_UNLINK) unlink_own(file->full_path, inode->dev, inode->ino, false);
+}
+
+/* true for the one call that closes. */
+static bool mark_closed(struct emmap_file *file) {
+    if (atomic_exchange(&file->region->closed, 1)) return false;
+    atomic_fetch_sub_explicit(&runtime_get()->handles, 1, memory_order_relaxed);
+    return true;
+}
+
+int emmap_file_close(struct emmap_file *file) {
+    if (!mark_closed(file)) return 0;
+    auto_unlink(file);
+    region_unpin(file->region);
+    return 0;
+}
+
+static void free_job(struct pool_job *job) {
+    struct emmap_file *file =
+        (struct emmap_file *)(void *)((char *)job - offsetof(struct emmap_file, job));
+    if (file->pinned) {
+        auto_unlink(file);
+        region_unpin(file->region);
+    }
+    region_unref(file->region);
+    free(file->full_path);
+    free(file);
+}
+
+void emmap_file_free(struct emmap_file *file) {
+    if (!file) return;
+    file->pinned = mark_closed(file);
+    file->job.run = free_job;
+    pool_run(&file->job);
+}
