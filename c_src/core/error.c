@@ -1,6 +1,7 @@
 /* error.c -- names and messages of codes. */
 #include <errno.h>
 #include <stddef.h>
+#include <string.h>
 
 #include "emmap.h"
 
@@ -65,6 +66,8 @@ const char *emmap_error_message(int code) {
     return find(code)->message;
 }
 
-int emmap_error_each(size_t n) {
-    return n < sizeof errors / sizeof *errors ? errors[n].code : 0;
+int emmap_error_code(const char *name) {
+    for (size_t i = 0; i < sizeof errors / sizeof *errors; i++)
+        if (strcmp(errors[i].name, name) == 0) return errors[i].code;
+    return 0;
 }

@@ -53,6 +53,9 @@ enum emmap_error {
  * is no code of ours. Static. */
 EMMAP_API const char *emmap_error_name(int code);
 
+/* emmap_error_code -- the code of a name, 0 for what is no name of ours. */
+EMMAP_API int emmap_error_code(const char *name);
+
 /* emmap_error_message -- what the code means, in words. Static. */
 EMMAP_API const char *emmap_error_message(int code);
 
@@ -161,10 +164,13 @@ EMMAP_API int emmap_file_flush(struct emmap_file *file);
 /* emmap_file_sync -- wait until everything written before the call is on the disk, with the
  * directory entry of a file that open made. A private handle has nothing to wait for.
  *
- * Returns  0 | EMMAP_E_SYNC_FAILED (this one or an earlier one: see info's sync_error; stays until
+ * Returns  0 | EMMAP_E_SYNC_FAILED (this one or an earlier one: see _sync_error; stays until
  *          the last handle of the file in this OS process is closed) | EMMAP_E_CLOSED
  */
 EMMAP_API int emmap_file_sync(struct emmap_file *file);
+
+/* emmap_file_sync_error -- 0, or the -errno of the first sync that failed. */
+EMMAP_API int emmap_file_sync_error(const struct emmap_file *file);
 
 /* emmap_file_sync_range -- the same for a range, which is cut at the end. -EINVAL past 2^63. */
 EMMAP_API int emmap_file_sync_range(struct emmap_file *file, uint64_t off, uint64_t len_bytes);

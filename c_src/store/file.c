@@ -322,6 +322,10 @@ int emmap_file_sync_range(struct emmap_file *file, uint64_t off, uint64_t len_by
     return sync_file(file, from, to, false);
 }
 
+int emmap_file_sync_error(const struct emmap_file *file) {
+    return atomic_load(&file->region->inode->sync_error);
+}
+
 /* ------------------------------------------------------------------------------ figures */
 
 static int info_pinned(struct emmap_file *file, struct emmap_file_info *info) {
@@ -344,7 +348,7 @@ static int info_pinned(struct emmap_file *file, struct emmap_file_info *info) {
         .faults = region_fault_count(region),
         .flags = file->flags,
         .linked = st.links > 0,
-        .sync_error = atomic_load(&region->inode->sync_error),
+        .sync_error = emmap_file_sync_error(file),
         .path = file->full_path,
     };
     if (st.allocated_bytes < st.size_bytes)

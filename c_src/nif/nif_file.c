@@ -1,0 +1,391 @@
+/* nif_file.c -- mapped files for Erlang. */
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+
+#include "nif/nif.h"
+#include "store/file.h"
+
+/* A copy of up to this much stays on a normal scheduler: some 10 us when the pages are there. */
+static const uint64_t NORMAL_BYTES = 64u << 10;
+
+/* The owner of the binaries that lie in a mapping: one for a handle, kept by the open handle and
+ * by each binary, so that the mapping stays as long as any of them. */
+struct direct {
+    struct emmap_hold *hold;
+};
+
+struct handle {
+    struct emmap_file *file;
+    pthread_mutex_t lock;  /* guards direct */
+    struct direct *direct; /* NULL: not asked for, or closed */
+    bool is_direct;
+};
+
+static ErlNifResourceType *handle_type, *direct_type;
+
+static void handle_destroy(ErlNifEnv *env, void *object) {
+    (void)env;
+    struct handle *h = object;
+    if (h->direct) enif_release_resource(h->direct);
+    emmap_file_free(h->file); /* the slow part is done in the background */
+    pthread_mutex_destroy(&h->lock);
+}
+
+static void direct_destroy(ErlNifEnv *env, void *object) {
+    (void)env;
+    const struct direct *direct = object;
+    if (direct->hold) emmap_file_unhold(direct->hold);
+}
+
+int nif_file_open_types(ErlNifEnv *env) {
+    const ErlNifResourceFlags flags = ERL_NIF_RT_CREATE | ERL_NIF_RT_TAKEOVER;
+    handle_type = enif_open_resource_type(env, NULL, "emmap_file", handle_destroy, flags, NULL);
+    direct_type = enif_open_resource_type(env, NULL, "emmap_direct", direct_destroy, flags, NULL);
+    return handle_type && direct_type ? 0 : -1;
+}
+
+static struct handle *get_handle(ErlNifEnv *env, ERL_NIF_TERM term) {
+    void *object;
+    return enif_get_resource(env, term, handle_type, &object) ? object : NULL;
+}
+
+static ERL_NIF_TERM make_map(ErlNifEnv *env, const ERL_NIF_TERM pairs[][2], size_t n) {
+    ERL_NIF_TERM map = enif_make_new_map(env);
+    for (size_t i = 0; i < n; i++)
+        enif_make_map_put(env, map, pairs[i][0], pairs[i][1], &map);
+    return map;
+}
+
+/* ------------------------------------------------------------------------- open and close */
+
+static struct direct *make_direct(struct emmap_file *file) {
+    struct direct *direct = enif_alloc_resource(direct_type, sizeof *direct);
+    if (!direct) return NULL;
+    direct->hold = NULL;
+    (void)emmap_file_hold(file, &direct->hold); /* just opened: not closed */
+    return direct;
+}
+
+/* Takes over the file. */
+static struct handle *make_handle(struct emmap_file *file, bool is_direct) {
+    struct handle *h = enif_alloc_resource(handle_type, sizeof *h);
+    if (!h) goto free_file;
+    *h = (struct handle){.file = file, .is_direct = is_direct};
+    pthread_mutex_init(&h->lock, NULL); /* without attributes it cannot fail on these systems */
+    if (is_direct) {
+        h->direct = make_direct(file);
+        if (!h->direct) {
+            enif_release_resource(h); /* and its file */
+            return NULL;
+        }
+    }
+    return h;
+
+free_file:
+    emmap_file_free(file);
+    return NULL;
+}
+
+static ERL_NIF_TERM opened(ErlNifEnv *env, struct handle *h, bool existed) {
+    const ERL_NIF_TERM info[][2] = {
+        {atoms.exist_, existed ? atoms.true_ : atoms.false_},
+        {atoms.size_, enif_make_uint64(env, emmap_file_size(h->file))},
+    };
+    const ERL_NIF_TERM term = enif_make_resource(env, h);
+    enif_release_resource(h);
+    return enif_make_tuple3(env, atoms.ok_, term, make_map(env, info, 2));
+}
+
+/* A file's name as a C string; false with *why. */
+static bool get_name(ErlNifEnv *env, ERL_NIF_TERM term, char **out, ERL_NIF_TERM *why) {
+    ErlNifBinary name;
+    *why = atoms.not_a_binary_;
+    if (!enif_inspect_binary(env, term, &name)) return false;
+    *why = atoms.nul_;
+    if (memchr(name.data, 0, name.size)) return false;
+    char *copy = enif_alloc(name.size + 1);
+    memcpy(copy, name.data, name.size);
+    copy[name.size] = '\0';
+    *out = copy;
+    return true;
+}
+
+/* file_open(Name, Off, Len, Options) -> {ok, Handle, #{exist, size}} */
+ERL_NIF_TERM nif_file_open_4(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)argc;
+    struct nif_open_options options = {0};
+    ERL_NIF_TERM why;
+    uint64_t *const numbers[] = {&options.file.off, &options.file.len_bytes};
+    for (int i = 0; i < 2; i++) {
+        const enum nif_integer is = nif_get_uint64(env, argv[1 + i], numbers[i]);
+        if (is == NIF_NO_INTEGER) return nif_badarg(env, 2 + i, atoms.not_an_integer_);
+        if (is == NIF_OUT_OF_RANGE) return nif_error(env, -EINVAL);
+    }
+    if (!nif_get_open_options(env, argv[3], &options, &why)) return nif_badarg(env, 4, why);
+    char *name;
+    if (!get_name(env, argv[0], &name, &why)) return nif_badarg(env, 1, why);
+
+    struct emmap_file *file;
+    bool existed;
+    const int rc = emmap_file_open(&file, name, &options.file, &existed);
+    enif_free(name);
+    if (rc) return nif_error(env, rc);
+    struct handle *h = make_handle(file, options.direct);
+    return h ? opened(env, h, existed) : nif_error(env, -ENOMEM);
+}
+
+ERL_NIF_TERM nif_file_close_1(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)argc;
+    struct handle *h = get_handle(env, argv[0]);
+    if (!h) return nif_badarg(env, 1, atoms.not_a_handle_);
+    (void)emmap_file_close(h->file);
+    pthread_mutex_lock(&h->lock);
+    struct direct *direct = h->direct;
+    h->direct = NULL;
+    pthread_mutex_unlock(&h->lock);
+    if (direct) enif_release_resource(direct);
+    return atoms.ok_;
+}
+
+/* ---------------------------------------------------------------------------------- bytes */
+
+/* The place and length of a call: NULL, or the answer to a bad one in *bad. */
+static bool get_range(ErlNifEnv *env, const ERL_NIF_TERM argv[], uint64_t *off, uint64_t *len,
+                      ERL_NIF_TERM *bad) {
+    uint64_t *const out[] = {off, len};
+    for (int i = 0; i < 2; i++) {
+        const enum nif_integer is = nif_get_uint64(env, argv[1 + i], out[i]);
+        if (is == NIF_INTEGER) continue;
+        *bad = is == NIF_OUT_OF_RANGE ? nif_error(env, -EINVAL)
+                                      : nif_badarg(env, 2 + i, atoms.not_an_integer_);
+        return false;
+    }
+    return true;
+}
+
+static ERL_NIF_TERM read_error(ErlNifEnv *env, int rc) {
+    return rc == EMMAP_E_PAST_END ? atoms.eof_ : nif_error(env, rc);
+}
+
+static ERL_NIF_TERM direct_binary(ErlNifEnv *env, struct handle *h, const void *at, uint64_t len) {
+    ERL_NIF_TERM binary = atoms.undefined_;
+    pthread_mutex_lock(&h->lock);
+    if (h->direct) binary = enif_make_resource_binary(env, h->direct, at, len);
+    pthread_mutex_unlock(&h->lock);
+    return enif_is_identical(binary, atoms.undefined_) ? nif_error(env, EMMAP_E_CLOSED)
+                                                       : nif_ok(env, binary);
+}
+
+typedef int find_range(struct emmap_file *file, uint64_t off, uint64_t len, const void **at,
+                       uint64_t *got);
+typedef int read_range(struct emmap_file *file, uint64_t off, void *buf, uint64_t len,
+                       uint64_t *got);
+
+static ERL_NIF_TERM copied(ErlNifEnv *env, struct handle *h, uint64_t off, uint64_t len,
+                           read_range *read) {
+    ErlNifBinary large;
+    ERL_NIF_TERM binary;
+    unsigned char *buf;
+    const bool is_large = len > NORMAL_BYTES;
+    if (is_large) {
+        if (!enif_alloc_binary(len, &large)) return nif_error(env, -ENOMEM);
+        buf = large.data;
+    } else {
+        buf = enif_make_new_binary(env, len, &binary); /* up to 64 bytes in the caller's heap */
+    }
+    uint64_t got;
+    const int rc = read(h->file, off, buf, len, &got);
+    if (rc) {
+        if (is_large) enif_release_binary(&large);
+        return rc == -EAGAIN ? atoms.undefined_ : read_error(env, rc);
+    }
+    if (is_large) binary = enif_make_binary(env, &large);
+    return nif_ok(env, got == len ? binary : enif_make_sub_binary(env, binary, 0, got));
+}
+
+/* One pread with either pair of calls; undefined: it would have to wait, or is large. */
+static ERL_NIF_TERM pread_with(ErlNifEnv *env, const ERL_NIF_TERM argv[], find_range *find,
+                               read_range *read, uint64_t most_bytes) {
+    struct handle *h = get_handle(env, argv[0]);
+    if (!h) return nif_badarg(env, 1, atoms.not_a_handle_);
+    uint64_t off, len, got;
+    ERL_NIF_TERM bad;
+    if (!get_range(env, argv, &off, &len, &bad)) return bad;
+    const void *at;
+    const int rc = find(h->file, off, len, &at, &got);
+    if (rc == -EAGAIN) return atoms.undefined_;
+    if (rc) return read_error(env, rc);
+    if (h->is_direct) return direct_binary(env, h, at, got);
+    if (got > most_bytes) return atoms.undefined_;
+    return copied(env, h, off, got, read);
+}
+
+static ERL_NIF_TERM pread_dirty(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)argc;
+    return pread_with(env, argv, emmap_file_pointer, emmap_file_read, UINT64_MAX);
+}
+
+/* file_pread(Handle, Off, Len) -> {ok, Binary} | eof */
+ERL_NIF_TERM nif_file_pread_3(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    const ERL_NIF_TERM result =
+        pread_with(env, argv, file_try_pointer, file_try_read, NORMAL_BYTES);
+    if (!enif_is_identical(result, atoms.undefined_)) return result;
+    return enif_schedule_nif(env, "file_pread", ERL_NIF_DIRTY_JOB_IO_BOUND, pread_dirty, argc,
+                             argv);
+}
+
+static ERL_NIF_TERM write_result(ErlNifEnv *env, int rc) {
+    return rc == EMMAP_E_PAST_END ? nif_badarg(env, 2, atoms.past_end_) : nif_result(env, rc);
+}
+
+/* Everything but the data; true with *h and *off. */
+static bool get_write(ErlNifEnv *env, const ERL_NIF_TERM argv[], struct handle **h, uint64_t *off,
+                      ERL_NIF_TERM *bad) {
+    *h = get_handle(env, argv[0]);
+    const enum nif_integer is = nif_get_uint64(env, argv[1], off);
+    if (!*h)
+        *bad = nif_badarg(env, 1, atoms.not_a_handle_);
+    else if (is == NIF_NO_INTEGER)
+        *bad = nif_badarg(env, 2, atoms.not_an_integer_);
+    else if (is == NIF_OUT_OF_RANGE)
+        *bad = nif_error(env, -EINVAL);
+    else
+        return true;
+    return false;
+}
+
+static ERL_NIF_TERM pwrite_dirty(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)argc;
+    struct handle *h;
+    uint64_t off;
+    ERL_NIF_TERM bad;
+    ErlNifBinary data;
+    if (!get_write(env, argv, &h, &off, &bad)) return bad;
+    if (!enif_inspect_iolist_as_binary(env, argv[2], &data))
+        return nif_badarg(env, 3, atoms.not_iodata_);
+    return write_result(env, emmap_file_write(h->file, off, data.data, data.size));
+}
+
+/* file_pwrite(Handle, Off, IoData) -> ok. A list, whose length is not known, is flattened on a
+ * dirty scheduler. */
+ERL_NIF_TERM nif_file_pwrite_3(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    struct handle *h;
+    uint64_t off;
+    ERL_NIF_TERM bad;
+    ErlNifBinary data;
+    if (!get_write(env, argv, &h, &off, &bad)) return bad;
+    if (enif_inspect_binary(env, argv[2], &data) && data.size <= NORMAL_BYTES) {
+        const int rc = file_try_write(h->file, off, data.data, data.size);
+        if (rc != -EAGAIN) return write_result(env, rc);
+    }
+    return enif_schedule_nif(env, "file_pwrite", ERL_NIF_DIRTY_JOB_IO_BOUND, pwrite_dirty, argc,
+                             argv);
+}
+
+/* --------------------------------------------------------------------- size and durability */
+
+/* file_resize(Handle, Size | grow) -> {ok, NewSize} */
+ERL_NIF_TERM nif_file_resize_2(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)argc;
+    struct handle *h = get_handle(env, argv[0]);
+    if (!h) return nif_badarg(env, 1, atoms.not_a_handle_);
+    uint64_t size, now;
+    int rc;
+    if (enif_is_identical(argv[1], atoms.grow_)) {
+        rc = emmap_file_grow(h->file, &now);
+    } else {
+        const enum nif_integer is = nif_get_uint64(env, argv[1], &size);
+        if (is == NIF_NO_INTEGER) return nif_badarg(env, 2, atoms.not_an_integer_);
+        rc = is == NIF_OUT_OF_RANGE ? -EINVAL : emmap_file_resize(h->file, size, &now);
+    }
+    return rc ? nif_error(env, rc) : nif_ok(env, enif_make_uint64(env, now));
+}
+
+/* Flushing what is closed is done already. */
+ERL_NIF_TERM nif_file_flush_1(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)argc;
+    struct handle *h = get_handle(env, argv[0]);
+    if (!h) return nif_badarg(env, 1, atoms.not_a_handle_);
+    const int rc = emmap_file_flush(h->file);
+    return nif_result(env, rc == EMMAP_E_CLOSED ? 0 : rc);
+}
+
+static ERL_NIF_TERM sync_reason(ErlNifEnv *env, const struct handle *h) {
+    return nif_atom(env, emmap_error_name(emmap_file_sync_error(h->file)));
+}
+
+static ERL_NIF_TERM sync_result(ErlNifEnv *env, const struct handle *h, int rc) {
+    if (rc != EMMAP_E_SYNC_FAILED) return nif_result(env, rc);
+    return enif_make_tuple2(env, atoms.error_,
+                            enif_make_tuple2(env, atoms.sync_failed_, sync_reason(env, h)));
+}
+
+ERL_NIF_TERM nif_file_sync_1(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)argc;
+    struct handle *h = get_handle(env, argv[0]);
+    if (!h) return nif_badarg(env, 1, atoms.not_a_handle_);
+    return sync_result(env, h, emmap_file_sync(h->file));
+}
+
+/* file_sync(Handle, Off, Len) */
+ERL_NIF_TERM nif_file_sync_3(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)argc;
+    struct handle *h = get_handle(env, argv[0]);
+    if (!h) return nif_badarg(env, 1, atoms.not_a_handle_);
+    uint64_t off, len;
+    ERL_NIF_TERM bad;
+    if (!get_range(env, argv, &off, &len, &bad)) return bad;
+    return sync_result(env, h, emmap_file_sync_range(h->file, off, len));
+}
+
+/* -------------------------------------------------------------------------------- figures */
+
+ERL_NIF_TERM nif_file_info_1(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)argc;
+    struct handle *h = get_handle(env, argv[0]);
+    if (!h) return nif_badarg(env, 1, atoms.not_a_handle_);
+    struct emmap_file_info info;
+    const int rc = emmap_file_info(h->file, &info);
+    if (rc) return nif_error(env, rc);
+    ERL_NIF_TERM name;
+    const size_t len = strlen(info.path);
+    memcpy(enif_make_new_binary(env, len, &name), info.path, len);
+    const ERL_NIF_TERM space = info.space == EMMAP_SPACE_RESERVED ? atoms.reserved_
+                               : info.space == EMMAP_SPACE_SPARSE ? atoms.sparse_
+                                                                  : atoms.best_effort_;
+    const bool shared = (info.flags & EMMAP_SHARED) != 0;
+    const bool write = (info.flags & EMMAP_WRITE) != 0;
+    const ERL_NIF_TERM pairs[][2] = {
+        {atoms.name_, name},
+        {atoms.size_, enif_make_uint64(env, info.size_bytes)},
+        {atoms.offset_, enif_make_uint64(env, info.off)},
+        {atoms.file_size_, enif_make_uint64(env, info.file_bytes)},
+        {atoms.allocated_, enif_make_uint64(env, info.allocated_bytes)},
+        {atoms.address_space_, enif_make_uint64(env, info.address_space_bytes)},
+        {atoms.page_size_, enif_make_uint64(env, info.page_bytes)},
+        {atoms.faults_, enif_make_uint64(env, info.faults)},
+        {atoms.space_, space},
+        {atoms.mode_, shared ? atoms.shared_ : atoms.private_},
+        {atoms.access_, write ? atoms.read_write_ : atoms.read_},
+        {atoms.direct_, h->is_direct ? atoms.true_ : atoms.false_},
+        {atoms.fixed_size_, info.flags & EMMAP_FIXED_SIZE ? atoms.true_ : atoms.false_},
+        {atoms.linked_, info.linked ? atoms.true_ : atoms.false_},
+        {atoms.sync_error_, info.sync_error ? sync_reason(env, h) : atoms.undefined_},
+    };
+    return nif_ok(env, make_map(env, pairs, sizeof pairs / sizeof *pairs));
+}
+
+ERL_NIF_TERM nif_stats_0(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)argc, (void)argv;
+    struct emmap_stats stats;
+    emmap_stats(&stats);
+    const ERL_NIF_TERM pairs[][2] = {
+        {atoms.handles_, enif_make_uint64(env, stats.handles)},
+        {atoms.regions_, enif_make_uint64(env, stats.regions)},
+        {atoms.holds_, enif_make_uint64(env, stats.holds)},
+        {atoms.faults_, enif_make_uint64(env, stats.faults)},
+        {atoms.mapped_bytes_, enif_make_uint64(env, stats.mapped_bytes)},
+    };
+    return make_map(env, pairs, sizeof pairs / sizeof *pairs);
+}

@@ -1,0 +1,33 @@
+%% @private
+%% @doc The caller's mistakes in words: extended error information (EEP 54), so that the shell
+%% names the argument that is wrong and why.
+-module(emmap_error).
+
+-export([info/1, format_error/2]).
+
+%% @doc What error/3 takes, so that format_error/2 is asked for words.
+-spec info(emmap_nif:badarg()) -> [{error_info, map()}].
+info({badarg, Arg, Why}) ->
+    [{error_info, #{module => ?MODULE, cause => #{Arg => Why}}}].
+
+%% @doc Called by the shell and by `erl_error'.
+-spec format_error(term(), list()) -> #{pos_integer() | general | reason => unicode:chardata()}.
+format_error(badarg, [{_Module, _Function, _Args, Info} | _]) ->
+    #{cause := Cause} = proplists:get_value(error_info, Info, #{cause => #{}}),
+    maps:map(fun(_Arg, Why) -> words(Why) end, Cause);
+format_error(_Reason, _Stack) ->
+    #{}.
+
+words(not_a_handle) -> "not an open mapped file";
+words(not_a_name) -> "not a file name";
+words(not_a_binary) -> "not a file name";
+words(nul) -> "a file name cannot contain a NUL character";
+words(not_an_integer) -> "not an integer";
+words(not_a_list) -> "not a proper list of options";
+words(not_iodata) -> "not a binary or a list of binaries and bytes";
+words(past_end) -> "the data reaches past the end of the mapped file";
+words(size_differs) -> "the length and the option {size, N} differ";
+words({exclude, A, B}) -> io_lib:format("the options ~tp and ~tp exclude each other", [A, B]);
+words({needs, A, B}) -> io_lib:format("the option ~tp needs the option ~tp", [A, B]);
+words({option, Option}) -> io_lib:format("unknown option ~tP", [Option, 12]);
+words({value, Option}) -> io_lib:format("the value is impossible in ~tP", [Option, 12]).
