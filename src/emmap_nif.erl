@@ -16,13 +16,17 @@
 
 -spec init() -> ok | {error, term()}.
 init() ->
-    Dir = case code:priv_dir(emmap) of
-        {error, bad_name} ->
-            filename:join(filename:dirname(filename:dirname(code:which(?MODULE))), "priv");
-        Found ->
-            Found
-    end,
-    erlang:load_nif(filename:join(Dir, ?MODULE_STRING), 0).
+    erlang:load_nif(library(), 0).
+
+%% Where the code path says, which is the new version at a hot upgrade; or beside the beam, when
+%% another folder of the code path looks like the application.
+library() ->
+    ByPath = code:priv_dir(emmap),
+    Beside = filename:join(filename:dirname(filename:dirname(code:which(?MODULE))), "priv"),
+    Found = [Name || Dir <- [ByPath, Beside], is_list(Dir),
+                     Name <- [filename:join(Dir, ?MODULE_STRING)],
+                     filelib:is_regular(Name ++ ".so")],
+    hd(Found ++ [filename:join(Beside, ?MODULE_STRING)]).
 
 -spec file_open(binary(), term(), term(), term()) ->
     {ok, handle(), map()} | {error, atom()} | badarg().

@@ -1,0 +1,222 @@
+%% What a mapped file does, to be watched: real files, real OS processes. ./scripts/demo runs it.
+%% Every result that is printed is matched first, so a demo that ends with its last line is a proof.
+-module(demo).
+
+-export([main/1]).
+%% Called in the other VMs:
+-export([edit/3, private_edit/3, write_records/2, fill_disk/1]).
+
+-define(PLACE, 1000000).
+-define(RECORD, 64).
+
+main([Folder, ReadAt, Colour]) ->
+    put(colour, Colour =:= "colour"),
+    File = filename:join(Folder, "file"),
+    two_processes(File, ReadAt),
+    private_map(File),
+    killed_vm(filename:join(Folder, "records")),
+    truncated_file(File),
+    full_disk(Folder),
+    title("Done"),
+    #{faults := Faults} = emmap:stats(),
+    say("This VM, OS process ~s, has lived through all of it; faults that became errors: ~b",
+        [os:getpid(), Faults]),
+    halt(0).
+
+%%------------------------------------------------------------------------------------------ parts
+
+two_processes(File, ReadAt) ->
+    title("Two OS processes share one file"),
+    {ok, Size} = file:copy(vm_program(), File),
+    say("copied ~s: ~.1f MB", [vm_program(), Size / 1.0e6]),
+    {ok, Mem, #{exist := true, size := Size}} = emmap:open(File, [read, write, shared]),
+    {ok, Before} = emmap:pread(Mem, ?PLACE, 30),
+    say("this VM (OS process ~s) maps it and reads at ~b:~n    ~s", [os:getpid(), ?PLACE, binary:encode_hex(Before)]),
+    {Vm, Pid} = start_vm(),
+    ok = peer:call(Vm, ?MODULE, edit, [File, ?PLACE, text(["edited by OS process ", Pid])]),
+    say("another VM (OS process ~s) maps it and writes there", [Pid]),
+    {ok, After} = emmap:pread(Mem, ?PLACE, 30),
+    <<"edited by OS process ", _/binary>> = After,
+    say("this VM reads the same place again, without any call between:~n    \"~s\"", [After]),
+    "edited by" = Printed = os:cmd(lists:join($\s, [ReadAt, File, integer_to_list(?PLACE), "9"])),
+    say("a C program that uses libemmap prints it as well: ~s", [Printed]),
+    peer:stop(Vm),
+    ok = emmap:close(Mem).
+
+private_map(File) ->
+    title("A private map keeps its changes"),
+    {ok, Mem, _} = emmap:open(File, [read, shared]),
+    {Vm, Pid} = start_vm(),
+    {ok, Own} = peer:call(Vm, ?MODULE, private_edit, [File, ?PLACE, text("changed in private")]),
+    say("OS process ~s maps it with private, writes, and reads back:~n    \"~s\"", [Pid, Own]),
+    {ok, <<"edited by OS process ", _/binary>> = Seen} = emmap:pread(Mem, ?PLACE, 30),
+    say("this VM still reads~n    \"~s\"", [Seen]),
+    peer:stop(Vm),
+    ok = emmap:close(Mem).
+
+killed_vm(File) ->
+    title("kill -9 loses nothing that was acknowledged"),
+    {Vm, Pid} = start_vm(),
+    Most = 1000000,
+    {ok, Mem, _} = emmap:open(File, [create, write, shared, {size, (Most + 1) * ?RECORD}]),
+    peer:cast(Vm, ?MODULE, write_records, [File, Most]),
+    wait_for(fun() -> acknowledged(Mem) > 20000 end),
+    AtLeast = acknowledged(Mem),
+    [] = os:cmd("kill -9 " ++ binary_to_list(Pid)),
+    wait_for(fun() -> not is_process_alive(Vm) end),
+    Kept = acknowledged(Mem),
+    true = Kept >= AtLeast andalso Kept < Most,
+    true = lists:all(fun(N) -> {ok, record(N)} =:= emmap:pread(Mem, N * ?RECORD, 12) end,
+                     lists:seq(1, Kept)),
+    ok = emmap:close(Mem),
+    say("OS process ~s writes ~b records one after the other, and is killed with -9", [Pid, Most]),
+    say("it was seen to acknowledge ~b; in the file are ~b, each of them whole", [AtLeast, Kept]).
+
+truncated_file(File) ->
+    title("A truncation under the VM's feet"),
+    {ok, Mem, #{size := Size}} = emmap:open(File, [read, write, shared, direct]),
+    {ok, Binary} = emmap:pread(Mem, 0, Size),
+    say("~b bytes are mapped, and a binary of them all lies in the mapping; its crc32 is ~b",
+        [Size, erlang:crc32(Binary)]),
+    [] = os:cmd("truncate -s 4096 '" ++ File ++ "' || : > '" ++ File ++ "'"),
+    say("another program truncates the file"),
+    say("crc32 of the binary now, where any other mapping would have killed the VM: ~b",
+        [erlang:crc32(Binary)]),
+    {error, truncated} = Error = emmap:pread(Mem, Size - 100, 100),
+    say("pread of the last 100 bytes: ~p: ~ts", [Error, emmap:format_error(Error)]),
+    eof = emmap:pread(Mem, Size - 100, 100),
+    say("pread again, the end being known: eof"),
+    {ok, Size} = emmap:resize(Mem, Size),
+    ok = emmap:pwrite(Mem, Size - 5, <<"hello">>),
+    {ok, <<"hello">>} = emmap:pread(Mem, Size - 5, 5),
+    say("resized to ~b, written and read there: the mapping has healed", [Size]),
+    ok = emmap:close(Mem).
+
+full_disk(Folder) ->
+    title("A full disk"),
+    Disk = filename:join(Folder, "disk"),
+    ok = file:make_dir(Disk),
+    case start_vm_on_small_disk(Disk) of
+        {ok, Vm} ->
+            {Written, Error} = peer:call(Vm, ?MODULE, fill_disk, [Disk]),
+            say("on a file system of 2 MB, a sparse file of 8 MB is mapped and written page by page"),
+            {error, enospc} = Error,
+            say("after ~b pages: ~p: ~ts", [Written, Error, emmap:format_error(Error)]),
+            say("a file on it is deleted, and the same write says ok: ~p",
+                [peer:call(Vm, ?MODULE, fill_disk, [again])]),
+            peer:stop(Vm);
+        error ->
+            say("no file system of its own to be had here (that needs Linux and root or user "
+                "namespaces),~n  so a file is asked to grow beyond the disk:")
+    end,
+    {ok, Mem, _} = emmap:open(filename:join(Folder, "grows"),
+                              [create, write, shared, {size, 4096}, {address_space, 1 bsl 46}]),
+    {error, enospc} = Refused = emmap:resize(Mem, 1 bsl 45),
+    #{size := 4096} = emmap:info(Mem),
+    say("resize to 32 TiB: ~p, and the file has its 4096 bytes as before", [Refused]),
+    ok = emmap:close(Mem).
+
+%%------------------------------------------------------------------------ run in the other VMs
+
+edit(File, Place, Text) ->
+    {ok, Mem, _} = emmap:open(File, [read, write, shared]),
+    ok = emmap:pwrite(Mem, Place, Text),
+    emmap:close(Mem).
+
+private_edit(File, Place, Text) ->
+    {ok, Mem, _} = emmap:open(File, [read, write, private]),
+    ok = emmap:pwrite(Mem, Place, Text),
+    Read = emmap:pread(Mem, Place, byte_size(Text)),
+    ok = emmap:close(Mem),
+    Read.
+
+%% Record N is its number and the crc32 of that; the count at the start says what is acknowledged.
+write_records(File, Most) ->
+    {ok, Mem, _} = emmap:open(File, [write, shared]),
+    write_record(Mem, 1, Most).
+
+write_record(Mem, N, Most) when N =< Most ->
+    ok = emmap:pwrite(Mem, N * ?RECORD, record(N)),
+    ok = emmap:pwrite(Mem, 0, <<N:64>>),
+    write_record(Mem, N + 1, Most);
+write_record(_Mem, _N, _Most) ->
+    receive stop -> ok end.
+
+fill_disk(again) ->
+    {Mem, Disk, Page} = persistent_term:get(demo),
+    ok = file:delete(filename:join(Disk, "ballast")),
+    emmap:pwrite(Mem, Page * 4096, <<"now there is room">>);
+fill_disk(Disk) ->
+    ok = file:write_file(filename:join(Disk, "ballast"), binary:copy(<<0>>, 500000)),
+    {ok, Mem, _} = emmap:open(filename:join(Disk, "sparse"),
+                              [create, write, shared, sparse, {size, 8000000}]),
+    {Page, Error} = fill_page(Mem, 0),
+    persistent_term:put(demo, {Mem, Disk, Page}),
+    {Page, Error}.
+
+fill_page(Mem, Page) ->
+    case emmap:pwrite(Mem, Page * 4096, <<"a page">>) of
+        ok -> fill_page(Mem, Page + 1);
+        Error -> {Page, Error}
+    end.
+
+%%--------------------------------------------------------------------------------------- helpers
+
+record(N) ->
+    Number = <<N:64>>,
+    <<Number/binary, (erlang:crc32(Number)):32>>.
+
+acknowledged(Mem) ->
+    {ok, <<N:64>>} = emmap:pread(Mem, 0, 8),
+    N.
+
+text(Text) ->
+    iolist_to_binary(string:pad(Text, 30)).
+
+start_vm() ->
+    {ok, Vm, _} = peer:start(#{connection => standard_io, args => path_args()}),
+    {Vm, list_to_binary(peer:call(Vm, os, getpid, []))}.
+
+%% A VM in a mount namespace of its own, which vanishes with it.
+start_vm_on_small_disk(Disk) ->
+    Script = "mount -t tmpfs -o size=2m tmpfs '" ++ Disk ++ "' && exec erl \"$@\"",
+    Flags = case os:cmd("id -u") of
+        "0\n" -> "-m";
+        _ -> "-rm"
+    end,
+    Try = os:cmd("unshare " ++ Flags ++ " mount -t tmpfs -o size=2m tmpfs '" ++ Disk ++
+                     "' && echo mounted"),
+    case Try of
+        "mounted\n" ->
+            Exec = {os:find_executable("unshare"), [Flags, "sh", "-c", Script, "sh"]},
+            {ok, Vm, _} = peer:start(#{connection => standard_io, exec => Exec,
+                                       args => path_args()}),
+            {ok, Vm};
+        _ ->
+            error
+    end.
+
+path_args() ->
+    lists:append([["-pa", filename:dirname(code:which(Module))] || Module <- [emmap, ?MODULE]]).
+
+vm_program() ->
+    [Found | _] = filelib:wildcard(filename:join([code:root_dir(), "erts-*", "bin", "beam*.smp"])),
+    Found.
+
+wait_for(Condition) ->
+    wait_for(Condition, 2000).
+
+wait_for(Condition, Tries) when Tries > 0 ->
+    Condition() orelse begin timer:sleep(5), wait_for(Condition, Tries - 1) end.
+
+title(Text) ->
+    case get(colour) of
+        true -> io:format("~n\e[1m~ts\e[0m~n", [Text]);
+        false -> io:format("~n~ts~n", [Text])
+    end.
+
+say(Text) ->
+    say(Text, []).
+
+say(Text, Args) ->
+    io:format("  " ++ Text ++ "~n", Args).
