@@ -36,7 +36,7 @@ int main(int argc, char **argv) {
         return CLI_OK;
     }
     for (size_t i = 0; i < COMMANDS; i++)
-        if (strcmp(argv[1], commands[i].name) == 0) return commands[i].run(argc - 1, argv + 1);
+        if (strcmp(argv[1], commands[i].name) == 0) return (int)commands[i].run(argc - 1, argv + 1);
     fprintf(stderr, "emmap: unknown command '%s'; see emmap --help\n", argv[1]);
     return CLI_USAGE;
 }
