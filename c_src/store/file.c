@@ -6,15 +6,18 @@
 #include "core/pm.h"
 #include "os/os.h"
 
-/* A page that faults again after it was mapped back, while others keep faulting, is given up. */
+/* A page that faults again and again after it was mapped back is given up. */
 enum { TOUCH_TRIES = 8, FINAL_TRY = 2 };
+/* Others' pages being mapped back kept this call from knowing: now it keeps them from that. */
+enum { ALONE_AFTER = 2 };
 
 struct touch {
     struct emmap_file *file;
-    bool wait; /* else -EAGAIN instead of locks and the file system */
-    unsigned tries;
-    uint64_t from, to;  /* the range in the file */
-    uint64_t size_seen; /* of the file */
+    bool wait;                /* else -EAGAIN instead of locks and the file system */
+    unsigned faulted, unsure; /* how often it was done again, and why */
+    bool alone;               /* holds the region's lock, so that nothing is mapped back */
+    uint64_t from, to;        /* the range in the file */
+    uint64_t size_seen;       /* of the file */
     uint64_t marks_seen;
 };
 
@@ -53,8 +56,10 @@ static int bounds(struct touch *t, uint64_t off, uint64_t len_bytes, bool cut) {
 static int begin(struct touch *t, uint64_t off, uint64_t len_bytes, bool cut) {
     struct emmap_region *region = t->file->region;
     if (atomic_load_explicit(&region->closed, memory_order_relaxed)) return EMMAP_E_CLOSED;
-    int rc = bounds(t, off, len_bytes, cut);
+    const int rc = bounds(t, off, len_bytes, cut);
     if (rc) return rc;
+    t->alone = t->unsure > ALONE_AFTER;
+    if (t->alone) pthread_mutex_lock(&region->lock);
     return region_enter(region, t->from, t->to - t->from, &t->marks_seen);
 }
 
@@ -64,18 +69,22 @@ static int end(const struct touch *t) {
 
 /* After begin or end gave rc: true to do the touch again, false with the caller's answer in rc. */
 static bool again(struct touch *t, int *rc) {
+    struct emmap_region *region = t->file->region;
+    if (t->alone) pthread_mutex_unlock(&region->lock);
+    t->alone = false;
     if (*rc != REGION_TOUCHED && *rc != REGION_AGAIN) return false;
-    if (++t->tries > TOUCH_TRIES) {
-        *rc = -EIO;
-        return false;
-    }
-    if (*rc == REGION_AGAIN) return true;
     if (!t->wait) {
         *rc = -EAGAIN;
         return false;
     }
-    *rc = region_settle(t->file->region, t->from, t->to - t->from, t->size_seen,
-                        t->tries > FINAL_TRY);
+    if (*rc == REGION_AGAIN) {
+        t->unsure++;
+        return true;
+    }
+    if (++t->faulted > TOUCH_TRIES)
+        *rc = -EIO;
+    else
+        *rc = region_settle(region, t->from, t->to - t->from, t->size_seen, t->faulted > FINAL_TRY);
     return *rc == 0;
 }
 
