@@ -148,7 +148,7 @@ open_native(File, Off, Len, Options) ->
 native_name(File) when is_binary(File) ->
     File;
 native_name(File) when is_list(File); is_atom(File) ->
-    try unicode:characters_to_binary(filename:flatten(File), unicode, file:native_name_encoding()) of
+    try unicode:characters_to_binary(characters(File), unicode, file:native_name_encoding()) of
         Name when is_binary(Name) -> Name;
         _ -> error
     catch
@@ -156,6 +156,11 @@ native_name(File) when is_list(File); is_atom(File) ->
     end;
 native_name(_) ->
     error.
+
+%% A name may be nested, and hold atoms, but as everywhere an improper list is none.
+characters(Atom) when is_atom(Atom) -> atom_to_list(Atom);
+characters(Char) when is_integer(Char) -> Char;
+characters(List) when is_list(List) -> lists:map(fun characters/1, List).
 
 %% @doc Ends the use of a handle; again: `ok'. Calls in flight answer `{error, closed}', as do later
 %% ones. The memory is unmapped in the background; with `direct' it and the file descriptor stay

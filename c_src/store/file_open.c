@@ -160,6 +160,7 @@ static int settle_size(struct inode *inode, int fd, const struct emmap_file_opti
 }
 
 static int absolute_path(const char *path, char **out) {
+    if (path[0] == '\0') return -ENOENT;
     char cwd[PATH_MAX] = "";
     if (path[0] != '/') {
         const int rc = os_getcwd(cwd, sizeof cwd);
