@@ -11,6 +11,7 @@
 -export([wait_until/1, wait_until/2, descriptors/0, maps/0, maps_of/1, resident_bytes/0,
          nothing_is_left/0, badarg/3, ignore/1, is_reason/1]).
 -export([is_root/0, run/2, with_tmpfs/3]).
+-export([init_case/2, end_case/1, truncate_outside/2, page/0, alone/1, together/1]).
 
 -define(CALL_MS, 280000).
 
@@ -40,6 +41,14 @@ with_dir(Fun) ->
 with_file(Bytes, Fun) ->
     with_dir(fun(Dir) -> Fun(new_file(Dir, "file", Bytes), Bytes) end).
 
+%% A folder for each case of a suite.
+init_case(Name, Config) ->
+    [{dir, new_dir(atom_to_list(Name))} | Config].
+
+end_case(Config) ->
+    {dir, Dir} = lists:keyfind(dir, 1, Config),
+    delete_dir(Dir).
+
 %% Makes a file; answers its path.
 new_file(Dir, Name, Bytes) ->
     File = filename:join(Dir, Name),
@@ -63,6 +72,20 @@ raw(File, Fun) ->
     after
         file:close(Fd)
     end.
+
+%% The same by another OS process.
+truncate_outside(File, Size) ->
+    case os:find_executable("truncate") of
+        false -> truncate(File, Size);
+        _ -> {0, _} = run("truncate", ["-s", integer_to_list(Size), File]), ok
+    end.
+
+%% Bytes of a page on this machine.
+page() ->
+    {ok, Mem, _} = emmap:open(code:which(?MODULE), []),
+    #{page_size := Page} = emmap:info(Mem),
+    ok = emmap:close(Mem),
+    Page.
 
 %% Bytes of which no two places near each other are alike.
 pattern(Size) ->
@@ -221,6 +244,19 @@ badarg(Arg, Words, Fun) ->
 
 ignore(_) ->
     ok.
+
+%% Runs the fun in a process of its own, whose garbage is gone afterwards.
+alone(Fun) ->
+    [Result] = together([Fun]),
+    Result.
+
+%% Runs the funs at the same time, each in a process; the results in the order of the funs.
+together(Funs) ->
+    Running = [spawn_monitor(fun() -> exit({done, Fun()}) end) || Fun <- Funs],
+    [receive
+         {'DOWN', Ref, process, Pid, {done, Result}} -> Result;
+         {'DOWN', Ref, process, Pid, Reason} -> error({died, Reason})
+     end || {Pid, Ref} <- Running].
 
 is_reason({error, {sync_failed, Reason}}) -> is_atom(Reason);
 is_reason({error, Reason}) -> is_atom(Reason);
