@@ -6,7 +6,7 @@
 
 -export([new_dir/1, delete_dir/1, with_dir/1, with_file/2, new_file/3, write_at/3, truncate/2, pattern/1,
          zeros/1, snapshot/1]).
--export([start_vm/0, start_vm/1, stop_vm/1, os_pid/1, kill_vm/1, call/2, in_vm/1, in_vm/2,
+-export([start_vm/0, start_vm/1, stop_vm/1, os_pid/1, kill_vm/1, call/2, call/3, in_vm/1, in_vm/2,
          limited_vm/1, user_vm/1, beam_dirs/0]).
 -export([wait_until/1, wait_until/2, descriptors/0, maps/0, maps_of/1, resident_bytes/0,
          nothing_is_left/0, badarg/3, ignore/1, is_reason/1]).
@@ -169,8 +169,11 @@ kill_vm(Vm) ->
 
 %% Runs the fun in the VM: its result, or its exception.
 call(Vm, Fun) ->
+    call(Vm, Fun, ?CALL_MS).
+
+call(Vm, Fun, Ms) ->
     try
-        peer:call(Vm, erlang, apply, [Fun, []], ?CALL_MS)
+        peer:call(Vm, erlang, apply, [Fun, []], Ms)
     catch
         exit:Reason -> error({vm_died, Reason})
     end.
