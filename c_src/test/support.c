@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -14,6 +15,7 @@
 #include "os/os.h"
 
 static char folder[256];
+static bool mounted;
 
 int support_setup(void **state) {
     (void)state;
@@ -33,6 +35,10 @@ int support_teardown(void **state) {
     os_fail_never();
     os_fs_pretend(-1);
     os_record_to(NULL, NULL);
+#ifdef __linux__
+    if (mounted && umount2(support_path("tmpfs"), MNT_DETACH)) return -1;
+    mounted = false;
+#endif
     return nftw(folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
 }
 
@@ -44,8 +50,55 @@ const char *support_path(const char *name) {
     return path;
 }
 
+/* ------------------------------------------------------------------------ a full file system */
+
+const char *support_tmpfs(uint64_t size_bytes) {
+#ifdef __linux__
+    char options[64];
+    const char *at = support_path("tmpfs");
+    snprintf(options, sizeof options, "size=%llu", (unsigned long long)size_bytes);
+    assert_ok(mkdir(at, 0755));
+    if (mount("emmap-test", at, "tmpfs", 0, options)) {
+        print_message("no tmpfs can be mounted: run as root\n");
+        skip();
+    }
+    mounted = true;
+#else
+    (void)size_bytes;
+    skip();
+#endif
+    return support_path("tmpfs/f");
+}
+
+void fill_up(void) {
+    static const uint8_t bytes[4096] = {1};
+    const int fd = open(support_path("tmpfs/filler"), O_WRONLY | O_CREAT | O_APPEND, 0600);
+    assert_true(fd >= 0);
+    while (write(fd, bytes, sizeof bytes) > 0)
+        ;
+    close(fd);
+}
+
+void make_room(void) {
+    assert_ok(unlink(support_path("tmpfs/filler")));
+}
+
+/* ---------------------------------------------------------------------------------- files */
+
 uint8_t pattern(uint64_t i) {
     return (uint8_t)(i * 7 + (i >> 8) * 13 + 1);
+}
+
+bool is_pattern(const uint8_t *bytes, uint64_t off, uint64_t len_bytes) {
+    for (uint64_t i = 0; i < len_bytes; i++)
+        if (bytes[i] != pattern(off + i)) return false;
+    return true;
+}
+
+bool is_zero(const uint8_t *bytes, uint64_t len_bytes) {
+    for (uint64_t i = 0; i < len_bytes; i++)
+        if (bytes[i] != 0) return false;
+    return true;
 }
 
 void make_file(const char *path, uint64_t len_bytes) {
@@ -81,22 +134,73 @@ uint8_t file_byte(const char *path, uint64_t off) {
     return byte;
 }
 
+uint64_t page_bytes(void) {
+    return os_page_bytes();
+}
+
+struct snapshot snapshot_of(const char *path) {
+    struct snapshot now = {.path = path, .exists = file_exists(path)};
+    if (!now.exists) return now;
+    now.len_bytes = file_bytes_of(path);
+    now.bytes = malloc(now.len_bytes + 1);
+    assert_non_null(now.bytes);
+    const int fd = open(path, O_RDONLY);
+    assert_true(fd >= 0);
+    assert_int_equal(pread(fd, now.bytes, now.len_bytes, 0), now.len_bytes);
+    close(fd);
+    return now;
+}
+
+void assert_as_before(struct snapshot *before) {
+    struct snapshot now = snapshot_of(before->path);
+    assert_int_equal(now.exists, before->exists);
+    assert_int_equal(now.len_bytes, before->len_bytes);
+    if (now.exists) assert_memory_equal(now.bytes, before->bytes, now.len_bytes);
+    free(now.bytes);
+    free(before->bytes);
+}
+
+/* -------------------------------------------------------------------------------- handles */
+
 void own_faults(void) {
     assert_int_equal(os_on_fault(region_on_fault), 0);
 }
 
+int open_file(struct emmap_file **file, const char *path, uint32_t flags, uint64_t off,
+              uint64_t len_bytes) {
+    const struct emmap_file_options options = {.flags = flags, .off = off, .len_bytes = len_bytes};
+    return emmap_file_open(file, path, &options, NULL);
+}
+
 struct emmap_file *must_open(const char *path, uint32_t flags, uint64_t len_bytes) {
-    const struct emmap_file_options options = {.flags = flags, .len_bytes = len_bytes};
     struct emmap_file *file = NULL;
     own_faults();
-    assert_int_equal(emmap_file_open(&file, path, &options, NULL), 0);
+    assert_ok(open_file(&file, path, flags, 0, len_bytes));
     assert_non_null(file);
     return file;
 }
 
+int open_rc(const char *path, uint32_t flags, uint64_t off, uint64_t len_bytes) {
+    struct emmap_file *file = NULL;
+    const int rc = open_file(&file, path, flags, off, len_bytes);
+    if (rc == 0) emmap_file_free(file);
+    return rc;
+}
+
+int read_byte(struct emmap_file *file, uint64_t off, uint8_t *byte) {
+    uint64_t got;
+    return emmap_file_read(file, off, byte, 1, &got);
+}
+
+struct emmap_file_info info_of(struct emmap_file *file) {
+    struct emmap_file_info info;
+    assert_ok(emmap_file_info(file, &info));
+    return info;
+}
+
 unsigned open_descriptors(void) {
     unsigned n = 0;
-    DIR *dir = opendir("/proc/self/fd");
+    DIR *dir = opendir("/dev/fd");
     assert_non_null(dir);
     while (readdir(dir))
         n++;
@@ -107,19 +211,31 @@ unsigned open_descriptors(void) {
 unsigned map_entries(void) {
     unsigned n = 0;
     FILE *maps = fopen("/proc/self/maps", "r");
-    assert_non_null(maps);
+    if (!maps) return 0;
     for (int c; (c = getc(maps)) != EOF;)
         n += c == '\n';
     fclose(maps);
     return n;
 }
 
-void await_no_regions(void) {
+enum { AWAIT_MS = 10000 };
+
+void await_regions(uint64_t n) {
     struct emmap_stats stats;
-    for (int i = 0; i < 30000; i++) {
+    for (int i = 0; i < AWAIT_MS; i++) {
         emmap_stats(&stats);
-        if (stats.regions == 0) return;
+        if (stats.regions == n) return;
         os_sleep_ms(1);
     }
-    fail_msg("%llu regions were not given back", (unsigned long long)stats.regions);
+    fail_msg("%llu regions, not %llu", (unsigned long long)stats.regions, (unsigned long long)n);
+}
+
+void await_no_regions(void) {
+    await_regions(0);
+}
+
+void await_descriptors(unsigned n) {
+    for (int i = 0; i < AWAIT_MS && open_descriptors() != n; i++)
+        os_sleep_ms(1);
+    assert_int_equal(open_descriptors(), n);
 }

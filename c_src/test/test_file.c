@@ -9,15 +9,6 @@
 #include "test/support.h"
 
 enum { KB = 1024 };
-static const uint32_t RW = EMMAP_SHARED | EMMAP_WRITE;
-
-static int open_rc(const char *path, uint32_t flags, uint64_t off, uint64_t len_bytes) {
-    const struct emmap_file_options options = {.flags = flags, .off = off, .len_bytes = len_bytes};
-    struct emmap_file *file = NULL;
-    const int rc = emmap_file_open(&file, path, &options, NULL);
-    if (rc == 0) emmap_file_free(file);
-    return rc;
-}
 
 static void shared_write_reaches_the_file_and_other_handles(void **state) {
     (void)state;
@@ -37,26 +28,6 @@ static void shared_write_reaches_the_file_and_other_handles(void **state) {
     await_no_regions();
 }
 
-static void truncation_under_the_map_is_an_error(void **state) {
-    (void)state;
-    const char *path = support_path("f");
-    make_file(path, 100 * KB);
-    struct emmap_file *a = must_open(path, RW, 0);
-    uint8_t byte;
-    uint64_t got;
-    assert_int_equal(truncate(path, 5000), 0);
-    assert_int_equal(emmap_file_read(a, 50 * KB, &byte, 1, &got), EMMAP_E_TRUNCATED);
-    assert_int_equal(emmap_file_size(a), 5000);
-    assert_int_equal(emmap_file_read(a, 50 * KB, &byte, 1, &got), EMMAP_E_PAST_END);
-    assert_int_equal(emmap_file_read(a, 4999, &byte, 1, &got), 0);
-    assert_int_equal(byte, pattern(4999));
-    assert_int_equal(truncate(path, 100 * KB), 0);
-    assert_int_equal(emmap_file_write(a, 50 * KB, "x", 1), 0);
-    assert_int_equal(file_byte(path, 50 * KB), 'x');
-    emmap_file_free(a);
-    await_no_regions();
-}
-
 static void create_makes_the_length_asked_for(void **state) {
     (void)state;
     const char *path = support_path("new");
@@ -70,9 +41,7 @@ static void create_makes_the_length_asked_for(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, support_setup, support_teardown)
         TEST(shared_write_reaches_the_file_and_other_handles),
-        TEST(truncation_under_the_map_is_an_error),
         TEST(create_makes_the_length_asked_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
