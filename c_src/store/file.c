@@ -157,9 +157,16 @@ int file_try_pointer(struct emmap_file *file, uint64_t off, uint64_t len_bytes, 
     return find_pointer(file, false, off, len_bytes, at, got_bytes);
 }
 
+/* Begins a call that uses the descriptor. */
+static int pin_open(struct emmap_file *file) {
+    if (atomic_load_explicit(&file->region->closed, memory_order_relaxed)) return EMMAP_E_CLOSED;
+    return region_pin(file->region) ? 0 : EMMAP_E_CLOSED;
+}
+
 /* A hold is a pin and a ref of the region, under a name of its own. */
 int emmap_file_hold(struct emmap_file *file, struct emmap_hold **hold) {
-    if (!region_pin(file->region)) return EMMAP_E_CLOSED;
+    const int rc = pin_open(file);
+    if (rc) return rc;
     region_ref(file->region);
     atomic_fetch_add_explicit(&runtime_get()->holds, 1, memory_order_relaxed);
     *hold = (struct emmap_hold *)file->region;
@@ -248,12 +255,6 @@ int emmap_file_grow(struct emmap_file *file, uint64_t *now_bytes) {
 
 /* -------------------------------------------------------------------------- durability */
 
-/* Begins a call that uses the descriptor. */
-static int pin_open(struct emmap_file *file) {
-    if (atomic_load_explicit(&file->region->closed, memory_order_relaxed)) return EMMAP_E_CLOSED;
-    return region_pin(file->region) ? 0 : EMMAP_E_CLOSED;
-}
-
 /* The whole pages of a range that lie within both the file and the mapping. */
 static uint64_t page_range(const struct emmap_region *region, uint64_t from, uint64_t to,
                            uint64_t *start) {
@@ -297,6 +298,16 @@ static int sync_result(struct inode *inode, int rc) {
     return atomic_load(&inode->sync_error) ? EMMAP_E_SYNC_FAILED : 0;
 }
 
+/* Where a fault has put zeros in place of the file's pages, a sync of the mapping would pass over
+ * what is dirty of the file: then all of it is synced. */
+static int sync_pages(struct emmap_region *region, uint64_t start, uint64_t len_bytes) {
+    uint64_t seen;
+    if (region_enter(region, start, len_bytes, &seen)) return os_sync(region->fd);
+    const int rc = os_sync_range(region->fd, region_at(region, start), len_bytes);
+    if (rc == 0 && region_leave(region, start, len_bytes, seen)) return os_sync(region->fd);
+    return rc;
+}
+
 static int sync_pinned(struct emmap_file *file, uint64_t from, uint64_t to, bool whole) {
     struct emmap_region *region = file->region;
     uint64_t size, start;
@@ -304,7 +315,7 @@ static int sync_pinned(struct emmap_file *file, uint64_t from, uint64_t to, bool
     if (rc) return rc;
     if (whole) return os_sync(region->fd);
     const uint64_t len = page_range(region, from, to < size ? to : size, &start);
-    return len > 0 ? os_sync_range(region->fd, region_at(region, start), len) : 0;
+    return len > 0 ? sync_pages(region, start, len) : 0;
 }
 
 static int sync_file(struct emmap_file *file, uint64_t from, uint64_t to, bool whole) {
