@@ -250,7 +250,8 @@ a_full_tmpfs_and_its_healing(Config) ->
         Data = pattern(Page),
         ?assertEqual({error, enospc}, emmap:pwrite(Mem, Full, Data)),
         ?assertEqual({error, enospc}, emmap:pwrite(Mem, Full, [Data, pattern(70000)])),
-        [?assertEqual({ok, Data}, emmap:pread(Mem, At, Page)) || At <- lists:seq(0, Full - 1, Page)],
+        [?assertEqual({ok, Data}, emmap:pread(Mem, At, Page))
+         || At <- lists:seq(0, Full - 1, Page)],
         ?assertEqual(ok, emmap:pwrite(Mem, 0, <<"goes on">>)),
         ?assertEqual({ok, <<"goes on">>}, emmap:pread(Mem, 0, 7)),
         ok = file:delete(Filler),

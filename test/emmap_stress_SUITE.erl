@@ -6,8 +6,8 @@
 -include_lib("common_test/include/ct.hrl").
 -include_lib("stdlib/include/assert.hrl").
 
--import(emmap_test_lib, [start_vm/0, stop_vm/1, call/2, limited_vm/1, new_file/3, pattern/1, zeros/1,
-                         together/1, alone/1, nothing_is_left/0, descriptors/0, maps/0,
+-import(emmap_test_lib, [start_vm/0, stop_vm/1, call/2, limited_vm/1, new_file/3, pattern/1,
+                         zeros/1, together/1, alone/1, nothing_is_left/0, descriptors/0, maps/0,
                          resident_bytes/0]).
 
 -export([all/0, suite/0, init_per_testcase/2, end_per_testcase/2]).
@@ -238,9 +238,9 @@ check(Mem, File, Written) ->
 
 %% An answer that is not valid is a case_clause or a badmatch.
 uses() ->
-    [fun read/2, fun read/2, fun read_stable/2, fun read_large/2, fun write_unstable/2, fun resize/2, fun resize/2,
-     fun sync_and_info/2, fun open_and_close/2, fun open_and_forget/2, fun open_private/2,
-     fun read_direct/2].
+    [fun read/2, fun read/2, fun read_stable/2, fun read_large/2, fun write_unstable/2,
+     fun resize/2, fun resize/2, fun sync_and_info/2, fun open_and_close/2,
+     fun open_and_forget/2, fun open_private/2, fun read_direct/2].
 
 read(Mem, _File) ->
     valid_read(emmap:pread(Mem, rand:uniform(?LARGEST), rand:uniform(2000))).

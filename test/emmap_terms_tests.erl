@@ -12,7 +12,7 @@
 -define(SIZE, 5000).
 
 any_term_test_() ->
-    [{atom_to_list(Name) ++ "/" ++ integer_to_list(length(Args)),
+    [{lists:concat(["any term in any place of ", Name, "/", length(Args)]),
       {timeout, 120, fun() -> any_term_in_any_place_is_answered_or_refused({Name, Args}) end}}
      || {Name, Args} <- calls()].
 

@@ -4,8 +4,8 @@
 -include_lib("kernel/include/file.hrl").
 -include_lib("stdlib/include/assert.hrl").
 
--export([new_dir/1, delete_dir/1, with_dir/1, with_file/2, new_file/3, write_at/3, truncate/2, pattern/1,
-         zeros/1, snapshot/1]).
+-export([new_dir/1, delete_dir/1, with_dir/1, with_file/2, new_file/3, write_at/3, truncate/2,
+         pattern/1, zeros/1, snapshot/1]).
 -export([start_vm/0, start_vm/1, stop_vm/1, os_pid/1, kill_vm/1, call/2, call/3, in_vm/1, in_vm/2,
          limited_vm/1, user_vm/1, beam_dirs/0]).
 -export([wait_until/1, wait_until/2, descriptors/0, maps/0, maps_of/1, resident_bytes/0,
@@ -115,7 +115,8 @@ start_vm() ->
 start_vm(Options) ->
     Dirs = maps:get(dirs, Options, beam_dirs()),
     Args = maps:get(args, Options, []) ++ lists:append([["-pa", Dir] || Dir <- Dirs]),
-    Env = [{"ERL_CRASH_DUMP_BYTES", "0"}, {"ERL_AFLAGS", ""}, {"ERL_FLAGS", ""}, {"ERL_ZFLAGS", ""}],
+    Env = [{"ERL_CRASH_DUMP_BYTES", "0"}, {"ERL_AFLAGS", ""}, {"ERL_FLAGS", ""},
+           {"ERL_ZFLAGS", ""}],
     {ok, Vm, _} = peer:start_link(#{connection => standard_io, wait_boot => 60000,
                                     exec => maps:get(exec, Options, erl()),
                                     env => Env, args => Args}),

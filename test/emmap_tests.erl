@@ -53,8 +53,8 @@ pwrite_takes_iodata_test() ->
              ok = emmap:pwrite(Mem, 10, Data),
              ?assertEqual({ok, Flat}, emmap:pread(Mem, 10, byte_size(Flat)))
          end || Data <- [<<"binary">>, "string", [], [[], <<>>], ["deep", [[<<"er">>, $x], 10]],
-                         [<<"a">> | <<"tail">>],
-                         deep(2000, <<"y">>), binary:part(<<"0123456789">>, 3, 4)]],
+                         [<<"a">> | <<"tail">>], deep(2000, <<"y">>),
+                         binary:part(<<"0123456789">>, 3, 4)]],
         close(Mem)
     end).
 
@@ -311,9 +311,10 @@ format_error_says_each_reason_in_words_test() ->
 
 format_error_takes_any_term_test() ->
     [?assert(is_list(emmap:format_error(Term)))
-     || Term <- [no_such_reason, list_to_atom([16#20AC]), list_to_atom(lists:duplicate(255, 16#20AC)),
-                 '', 1, 1.5, "x", <<>>, {}, {a, b}, {error, {error, x}}, {sync_failed, {}}, #{},
-                 self(), make_ref(), [a | b], {error, {sync_failed, 1}}]].
+     || Term <- [no_such_reason, list_to_atom([16#20AC]),
+                 list_to_atom(lists:duplicate(255, 16#20AC)), '', 1, 1.5, "x", <<>>, {}, {a, b},
+                 {error, {error, x}}, {sync_failed, {}}, #{}, self(), make_ref(), [a | b],
+                 {error, {sync_failed, 1}}]].
 
 %%------------------------------------------------------------------------------------------ help
 
