@@ -192,7 +192,8 @@ static int settle_range(struct emmap_region *region, struct fault_range *range, 
         return rc ? rc : heal(region, range);
     }
     default:
-        return heal(region, range);
+        /* The changes of a private region are gone, and the file has none of them. */
+        return region->shared ? heal(region, range) : -EIO;
     }
 }
 
