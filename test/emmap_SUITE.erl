@@ -10,6 +10,7 @@
 -export([all/0, suite/0, init_per_testcase/2, end_per_testcase/2]).
 -export([resize_under_live_direct_binaries/1,
          direct_binaries_keep_mapping_and_descriptor_until_collected/1,
+         reads_and_writes_beside_resizes_never_fail/1,
          close_during_reads/1,
          a_handle_that_nobody_closed_is_given_back/1,
          two_handles_that_both_grow/1,
@@ -25,6 +26,7 @@ suite() ->
 all() ->
     [resize_under_live_direct_binaries,
      direct_binaries_keep_mapping_and_descriptor_until_collected,
+     reads_and_writes_beside_resizes_never_fail,
      close_during_reads,
      a_handle_that_nobody_closed_is_given_back,
      two_handles_that_both_grow,
@@ -120,6 +122,30 @@ direct_binaries_keep_mapping_and_descriptor_until_collected(Config) ->
         ?assertEqual(Before, descriptors()),
         ?assertEqual(0, emmap_test_lib:maps_of(File))
     end).
+
+%%---------------------------------------------------------------------------------------- resize
+
+%% Whoever resizes through a handle of the same VM is no other program: nothing is truncated, and
+%% no page is bad, however often the end moves within a call.
+reads_and_writes_beside_resizes_never_fail(Config) ->
+    File = new_file(?config(dir, Config), "file", pattern(300000)),
+    in_vm(fun() ->
+        {ok, Mem, _} = emmap:open(File, [write, shared]),
+        {ok, Other, _} = emmap:open(File, [write, shared]),
+        Resizers = [spawn_link(fun() -> resize_on(M) end) || M <- [Mem, Other]],
+        together([fun() -> repeat(fun() -> open = Use(M) end, 10000) end
+                  || M <- [Mem, Other], Use <- [fun read/1, fun write/1]]),
+        [begin unlink(Pid), exit(Pid, kill) end || Pid <- Resizers],
+        ok = emmap:close(Mem),
+        ok = emmap:close(Other)
+    end).
+
+resize_on(Mem) ->
+    open = resize(Mem),
+    resize_on(Mem).
+
+repeat(_Fun, 0) -> ok;
+repeat(Fun, Times) -> Fun(), repeat(Fun, Times - 1).
 
 %%---------------------------------------------------------------------------------------- close
 

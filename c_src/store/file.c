@@ -6,16 +6,20 @@
 #include "core/pm.h"
 #include "os/os.h"
 
-/* A page that faults again and again after it was mapped back is given up. */
-enum { TOUCH_TRIES = 8, FINAL_TRY = 2 };
+/* A page that faults again and again after it was mapped back is given up. Faults met before the
+ * touch are not its own: a thread that was held up in its handler marks a page late. */
+enum { TOUCH_TRIES = 64, FINAL_TRY = 4 };
 /* Others' pages being mapped back kept this call from knowing: now it keeps them from that. */
 enum { ALONE_AFTER = 2 };
 
 struct touch {
     struct emmap_file *file;
     bool wait;                /* else -EAGAIN instead of locks and the file system */
+    unsigned tries;           /* with the end held still */
     unsigned faulted, unsure; /* how often it was done again, and why */
+    bool touched;             /* the last try reached the bytes */
     bool alone;               /* holds the region's lock, so that nothing is mapped back */
+    bool end_stays;           /* holds the inode's, so that no handle moves the file's end */
     uint64_t from, to;        /* the range in the file */
     uint64_t size_seen;       /* of the file */
     uint64_t marks_seen;
@@ -55,6 +59,7 @@ static int bounds(struct touch *t, uint64_t off, uint64_t len_bytes, bool cut) {
 
 static int begin(struct touch *t, uint64_t off, uint64_t len_bytes, bool cut) {
     struct emmap_region *region = t->file->region;
+    t->touched = false;
     if (atomic_load_explicit(&region->closed, memory_order_relaxed)) return EMMAP_E_CLOSED;
     const int rc = bounds(t, off, len_bytes, cut);
     if (rc) return rc;
@@ -63,16 +68,24 @@ static int begin(struct touch *t, uint64_t off, uint64_t len_bytes, bool cut) {
     return region_enter(region, t->from, t->to - t->from, &t->marks_seen);
 }
 
-static int end(const struct touch *t) {
+static int end(struct touch *t) {
+    t->touched = true;
     return region_leave(t->file->region, t->from, t->to - t->from, t->marks_seen);
 }
 
-/* After begin or end gave rc: true to do the touch again, false with the caller's answer in rc. */
+static bool finish(struct touch *t) {
+    if (t->end_stays) pthread_mutex_unlock(&t->file->region->inode->resize_lock);
+    return false;
+}
+
+/* After begin or end gave rc: true to do the touch again, false with the caller's answer in rc.
+ * After a fault it is done again while no handle of this OS process moves the file's end: what
+ * still faults then is another program's doing, or a bad page. */
 static bool again(struct touch *t, int *rc) {
     struct emmap_region *region = t->file->region;
     if (t->alone) pthread_mutex_unlock(&region->lock);
     t->alone = false;
-    if (*rc != REGION_TOUCHED && *rc != REGION_AGAIN) return false;
+    if (*rc != REGION_TOUCHED && *rc != REGION_AGAIN) return finish(t);
     if (!t->wait) {
         *rc = -EAGAIN;
         return false;
@@ -81,11 +94,17 @@ static bool again(struct touch *t, int *rc) {
         t->unsure++;
         return true;
     }
-    if (++t->faulted > TOUCH_TRIES)
+    if (!t->end_stays) {
+        pthread_mutex_lock(&region->inode->resize_lock); /* before the region's, as everywhere */
+        t->end_stays = true;
+        return true;
+    }
+    if (t->touched) t->faulted++;
+    if (++t->tries > TOUCH_TRIES)
         *rc = -EIO;
     else
         *rc = region_settle(region, t->from, t->to - t->from, t->size_seen, t->faulted > FINAL_TRY);
-    return *rc == 0;
+    return *rc == 0 || finish(t);
 }
 
 static int read_bytes(struct emmap_file *file, bool wait, uint64_t off, void *buf,
