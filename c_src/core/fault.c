@@ -74,11 +74,14 @@ bool region_on_fault(void *addr) {
     if (at >= span) return false; /* memory of a private region's own */
 
     /* A descriptor that the background thread has just closed gives an error or another file's
-     * size; then the region is closed, and nothing that is read from it counts. */
+     * size; then the region is closed, and nothing that is read from it counts. Without an answer
+     * no more than the page is replaced. */
     struct os_stat st;
-    uint64_t end = 0;
-    if (os_fstat(region->fd, &st) == 0 && st.size_bytes > region->map_off)
-        end = (st.size_bytes - region->map_off + page - 1) / page * page;
+    uint64_t end = span;
+    if (os_fstat(region->fd, &st) == 0)
+        end = st.size_bytes > region->map_off
+                  ? (st.size_bytes - region->map_off + page - 1) / page * page
+                  : 0;
     if (end > span) end = span;
 
     struct fault_range *range = NULL;
@@ -188,6 +191,7 @@ static int settle_range(struct emmap_region *region, struct fault_range *range, 
     case FAULT_TAIL:
         return from < file_bytes ? heal(region, range) : EMMAP_E_TRUNCATED;
     case FAULT_PAGE: {
+        if (from >= file_bytes) return EMMAP_E_TRUNCATED;
         const int rc = page_reason(region, from, final);
         return rc ? rc : heal(region, range);
     }

@@ -196,26 +196,21 @@ struct opening {
 /* A file that this open made and could not finish; one that somebody else has found and given a
  * size meanwhile is theirs. */
 static void unmake(const struct opening *o) {
-    if (o->made) unlink_own(o->full_path, o->st.dev, o->st.ino, true);
+    struct os_stat st;
+    if (o->made && os_fstat(o->fd, &st) == 0) unlink_own(o->full_path, st.dev, st.ino, true);
 }
 
 static int open_descriptor(struct opening *o) {
     int rc = open_or_make(o->full_path, o->options, &o->fd, &o->made);
     if (rc) return rc;
     rc = os_fstat(o->fd, &o->st);
-    if (rc) goto close_fd;
-    rc = check_type(&o->st);
-    if (rc) goto close_fd;
+    if (rc == 0) rc = check_type(&o->st);
     struct os_fs fs;
-    rc = os_fs(o->fd, &fs);
+    if (rc == 0) rc = os_fs(o->fd, &fs);
     if (rc == 0 && fs.kind == OS_FS_NETWORK && !has(o->options, EMMAP_FORCE))
         rc = EMMAP_E_NETWORK_FS;
-    if (rc) goto unmake;
-    return 0;
-
-unmake:
+    if (rc == 0) return 0;
     unmake(o);
-close_fd:
     (void)os_close(o->fd);
     return rc;
 }
