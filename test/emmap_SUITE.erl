@@ -256,8 +256,9 @@ two_vms_that_both_grow(Config) ->
     File = new_file(?config(dir, Config), "file", zeros(4096)),
     Go = filename:join(?config(dir, Config), "go"),
     Vms = [start_vm(), start_vm()],
+    [ok = call(Vm, fun() -> keep(File) end) || Vm <- Vms], % both know of 4096 bytes
     Self = self(),
-    [spawn_link(fun() -> Self ! {Vm, call(Vm, fun() -> grow_at_sign(File, Go, N) end)} end)
+    [spawn_link(fun() -> Self ! {Vm, call(Vm, fun() -> grow_at_sign(Go, N) end)} end)
      || {N, Vm} <- lists:zip([0, 1], Vms)],
     ok = file:write_file(Go, <<>>),
     Grown = [receive {Vm, Result} -> Result end || Vm <- Vms],
@@ -266,10 +267,9 @@ two_vms_that_both_grow(Config) ->
     ok = emmap:close(Mem),
     [stop_vm(Vm) || Vm <- Vms].
 
-grow_at_sign(File, Go, N) ->
-    {ok, Mem, _} = emmap:open(File, [write, shared]),
+grow_at_sign(Go, N) ->
     wait_until(fun() -> filelib:is_file(Go) end),
-    grow(Mem, N, 200).
+    grow(kept(), N, 200).
 
 %% Grows by a few hundred bytes or doubles a little, and writes into the last slots of its own,
 %% the even or the odd ones. Answers the largest size it was told, and what it wrote where.
