@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "core/pm.h"
 #include "os/os.h"
 #include "test/support.h"
 
@@ -180,6 +181,7 @@ static void *write_until_closed(void *arg) {
 
 static void *other_calls_until_closed(void *arg) {
     struct use *use = arg;
+    uint8_t seen[100];
     bool begun = false;
     for (;;) {
         struct emmap_file_info info;
@@ -189,8 +191,10 @@ static void *other_calls_until_closed(void *arg) {
         int rc = emmap_file_hold(use->file, &hold);
         if (rc == EMMAP_E_CLOSED) return NULL;
         MUST(rc == 0);
-        if (emmap_file_pointer(use->file, 0, FILE_BYTES, &at, &got) == 0)
-            MUST(is_pattern(at, 0, 100));
+        if (emmap_file_pointer(use->file, 0, FILE_BYTES, &at, &got) == 0) {
+            pm_read(seen, at, sizeof seen); /* held: the file's bytes, closed or not */
+            MUST(is_pattern(seen, 0, sizeof seen));
+        }
         emmap_file_unhold(hold);
         rc = emmap_file_info(use->file, &info);
         MUST(rc == 0 || rc == EMMAP_E_CLOSED);
