@@ -12,13 +12,23 @@ LIB_SOURCES := \
 	core/region.c \
 	core/registry.c \
 	core/runtime.c \
+	core/stripes.c \
+	store/counters.c \
 	store/file.c \
-	store/file_open.c
+	store/file_atomic.c \
+	store/file_memory.c \
+	store/file_open.c \
+	store/file_size.c \
+	store/file_stream.c \
+	store/touch.c
 
 NIF_SOURCES := \
 	nif/nif.c \
+	nif/nif_atomic.c \
+	nif/nif_counters.c \
 	nif/nif_file.c \
 	nif/nif_options.c \
+	nif/nif_stream.c \
 	nif/nif_term.c
 
 CLI_SOURCES := \

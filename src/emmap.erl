@@ -35,10 +35,20 @@
 -include_lib("kernel/include/file.hrl").
 
 -export([open/2, open/4, close/1, resize/1, resize/2, flush/1, sync/1, sync/3, pread/3, pwrite/3,
-         info/1, stats/0, format_error/1]).
--export_type([mem/0, option/0, reason/0, open_info/0, info/0]).
+         info/1, i/0, stats/0, format_error/1]).
+-export([read/2, read_line/1, write/2, position/2, truncate/1, pread/2, pwrite/2]).
+-export([patomic_add/3, patomic_sub/3, patomic_and/3, patomic_or/3, patomic_xor/3,
+         patomic_xchg/3, patomic_cas/4, patomic_read_integer/2, patomic_write_integer/3]).
+-export([open_counters/1, open_counters/2, close_counters/1, inc_counter/2, inc_counter/3,
+         dec_counter/2, dec_counter/3, set_counter/3, read_counter/2]).
+%% What the file module calls on a handle:
+-export([datasync/1, advise/4, allocate/3, copy/3, sendfile/8, internal_get_nif_resource/1,
+         ipread_s32bu_p32bu/3, read_handle_info/1, read_handle_info/2]).
+-export_type([mem/0, option/0, reason/0, open_info/0, info/0, counters/0]).
 
 -define(IS_HANDLE(H), #file_descriptor{module = ?MODULE, data = H}).
+%% What a normal scheduler may copy: the rest goes to a dirty one.
+-define(IS_SMALL(Data), is_binary(Data), byte_size(Data) =< 65536).
 %% Macros, since the stack names the function in which error/3 stands.
 -define(BADARG(Bad, Args), error(badarg, Args, emmap_error:info(Bad))).
 -define(NO_HANDLE(Args), ?BADARG({badarg, 1, not_a_handle}, Args)).
@@ -190,10 +200,105 @@ pread(Mem, Off, Len) ->
 %% `{error, eacces}': mapped for reading only. Other errors as {@link pread/3}; the range may then
 %% be written in part.
 -spec pwrite(mem(), non_neg_integer(), iodata()) -> ok | {error, reason()}.
-pwrite(?IS_HANDLE(Handle) = Mem, Off, Data) ->
+pwrite(?IS_HANDLE(Handle) = Mem, Off, Data) when ?IS_SMALL(Data) ->
     ?CHECKED(emmap_nif:file_pwrite(Handle, Off, Data), [Mem, Off, Data]);
+pwrite(?IS_HANDLE(Handle) = Mem, Off, Data) ->
+    ?CHECKED(emmap_nif:file_pwrite_dirty(Handle, Off, Data), [Mem, Off, Data]);
 pwrite(Mem, Off, Data) ->
     ?NO_HANDLE([Mem, Off, Data]).
+
+%% @doc Reads at several places: `{ok, [Binary | eof]}', as `file:pread/2'.
+-spec pread(mem(), [{non_neg_integer(), non_neg_integer()}]) ->
+    {ok, [binary() | eof]} | {error, reason()}.
+pread(?IS_HANDLE(Handle) = Mem, Places) ->
+    case pread_places(Handle, Places, []) of
+        badarg -> ?BADARG({badarg, 2, not_places}, [Mem, Places]);
+        Result -> Result
+    end;
+pread(Mem, Places) ->
+    ?NO_HANDLE([Mem, Places]).
+
+pread_places(Handle, [{Off, Len} | Places], Read) ->
+    case emmap_nif:file_pread(Handle, Off, Len) of
+        {ok, Bytes} -> pread_places(Handle, Places, [Bytes | Read]);
+        eof -> pread_places(Handle, Places, [eof | Read]);
+        {error, _} = Error -> Error;
+        {badarg, _, _} -> badarg
+    end;
+pread_places(_Handle, [], Read) ->
+    {ok, lists:reverse(Read)};
+pread_places(_Handle, _, _Read) ->
+    badarg.
+
+%% @doc Writes at several places, in order, as `file:pwrite/2'; `{error, {N, Reason}}' after N
+%% writes that succeeded.
+-spec pwrite(mem(), [{non_neg_integer(), iodata()}]) ->
+    ok | {error, {non_neg_integer(), reason()}}.
+pwrite(?IS_HANDLE(Handle) = Mem, Places) ->
+    case pwrite_places(Handle, Places, 0) of
+        {badarg, Why} -> ?BADARG({badarg, 2, Why}, [Mem, Places]);
+        Result -> Result
+    end;
+pwrite(Mem, Places) ->
+    ?NO_HANDLE([Mem, Places]).
+
+pwrite_places(Handle, [{Off, Data} | Places], N) ->
+    case emmap_nif:file_pwrite_dirty(Handle, Off, Data) of
+        ok -> pwrite_places(Handle, Places, N + 1);
+        {error, Reason} -> {error, {N, Reason}};
+        {badarg, _, past_end} -> {badarg, past_end};
+        {badarg, _, _} -> {badarg, not_places}
+    end;
+pwrite_places(_Handle, [], _N) ->
+    ok;
+pwrite_places(_Handle, _, _N) ->
+    {badarg, not_places}.
+
+%%----------------------------------------------------------------------- from the position on
+
+%% @doc Reads from the position on, and moves it: as `file:read/2' on a binary file. Of several
+%% processes that read at the same time each gets bytes of its own.
+-spec read(mem(), non_neg_integer()) -> {ok, binary()} | eof | {error, reason()}.
+read(?IS_HANDLE(Handle) = Mem, Len) ->
+    ?CHECKED(emmap_nif:file_read(Handle, Len), [Mem, Len]);
+read(Mem, Len) ->
+    ?NO_HANDLE([Mem, Len]).
+
+%% @doc Reads the next line with its newline; CR LF becomes a newline, the last may lack it.
+-spec read_line(mem()) -> {ok, binary()} | eof | {error, reason()}.
+read_line(?IS_HANDLE(Handle) = Mem) ->
+    ?CHECKED(emmap_nif:file_read_line(Handle), [Mem]);
+read_line(Mem) ->
+    ?NO_HANDLE([Mem]).
+
+%% @doc Writes at the position, and moves it. Past the end it is `badarg', or growth with `extend'.
+-spec write(mem(), iodata()) -> ok | {error, reason()}.
+write(?IS_HANDLE(Handle) = Mem, Data) when ?IS_SMALL(Data) ->
+    ?CHECKED(emmap_nif:file_write(Handle, Data), [Mem, Data]);
+write(?IS_HANDLE(Handle) = Mem, Data) ->
+    ?CHECKED(emmap_nif:file_write_dirty(Handle, Data), [Mem, Data]);
+write(Mem, Data) ->
+    ?NO_HANDLE([Mem, Data]).
+
+%% @doc Sets the position, as `file:position/2': it may lie past the end. `{error, einval}': before
+%% the start, or not below 2^63.
+-spec position(mem(), file:location()) -> {ok, non_neg_integer()} | {error, reason()}.
+position(?IS_HANDLE(Handle) = Mem, At) ->
+    {Whence, Off} = whence(At),
+    ?CHECKED(emmap_nif:file_position(Handle, Whence, Off), [Mem, At]);
+position(Mem, At) ->
+    ?NO_HANDLE([Mem, At]).
+
+whence({Whence, Off}) when Whence =:= bof; Whence =:= cur; Whence =:= eof -> {Whence, Off};
+whence(Whence) when Whence =:= bof; Whence =:= cur; Whence =:= eof -> {Whence, 0};
+whence(Off) -> {bof, Off}.
+
+%% @doc Makes the position the end of the file, whether that is before or behind it.
+-spec truncate(mem()) -> ok | {error, reason()}.
+truncate(?IS_HANDLE(Handle) = Mem) ->
+    ?CHECKED(emmap_nif:file_truncate(Handle), [Mem]);
+truncate(Mem) ->
+    ?NO_HANDLE([Mem]).
 
 %%------------------------------------------------------------------------------------------ size
 
@@ -250,6 +355,257 @@ sync(?IS_HANDLE(Handle) = Mem, Off, Len) ->
 sync(Mem, Off, Len) ->
     ?NO_HANDLE([Mem, Off, Len]).
 
+%%-------------------------------------------------------------------------------------- integers
+
+%% @doc Adds to the 64-bit integer at byte `Off'; answers what it was. One atomic instruction,
+%% sequentially consistent, from any number of Erlang and OS processes. Signed, native byte order,
+%% wraps.
+%%
+%% `{error, alignment}': `Off' is not on an 8-byte boundary of the file. `badarg': past the end, or
+%% a value beyond 64 bits.
+-spec patomic_add(mem(), non_neg_integer(), integer()) -> {ok, integer()} | {error, reason()}.
+patomic_add(?IS_HANDLE(Handle) = Mem, Off, By) ->
+    ?CHECKED(emmap_nif:file_add(Handle, Off, By), [Mem, Off, By]);
+patomic_add(Mem, Off, By) ->
+    ?NO_HANDLE([Mem, Off, By]).
+
+%% @doc Subtracts; else as {@link patomic_add/3}.
+-spec patomic_sub(mem(), non_neg_integer(), integer()) -> {ok, integer()} | {error, reason()}.
+patomic_sub(?IS_HANDLE(Handle) = Mem, Off, By) ->
+    ?CHECKED(emmap_nif:file_sub(Handle, Off, By), [Mem, Off, By]);
+patomic_sub(Mem, Off, By) ->
+    ?NO_HANDLE([Mem, Off, By]).
+
+%% @doc Bitwise and; else as {@link patomic_add/3}.
+-spec patomic_and(mem(), non_neg_integer(), integer()) -> {ok, integer()} | {error, reason()}.
+patomic_and(?IS_HANDLE(Handle) = Mem, Off, Value) ->
+    ?CHECKED(emmap_nif:file_and(Handle, Off, Value), [Mem, Off, Value]);
+patomic_and(Mem, Off, Value) ->
+    ?NO_HANDLE([Mem, Off, Value]).
+
+%% @doc Bitwise or; else as {@link patomic_add/3}.
+-spec patomic_or(mem(), non_neg_integer(), integer()) -> {ok, integer()} | {error, reason()}.
+patomic_or(?IS_HANDLE(Handle) = Mem, Off, Value) ->
+    ?CHECKED(emmap_nif:file_or(Handle, Off, Value), [Mem, Off, Value]);
+patomic_or(Mem, Off, Value) ->
+    ?NO_HANDLE([Mem, Off, Value]).
+
+%% @doc Bitwise exclusive or; else as {@link patomic_add/3}.
+-spec patomic_xor(mem(), non_neg_integer(), integer()) -> {ok, integer()} | {error, reason()}.
+patomic_xor(?IS_HANDLE(Handle) = Mem, Off, Value) ->
+    ?CHECKED(emmap_nif:file_xor(Handle, Off, Value), [Mem, Off, Value]);
+patomic_xor(Mem, Off, Value) ->
+    ?NO_HANDLE([Mem, Off, Value]).
+
+%% @doc Replaces; else as {@link patomic_add/3}.
+-spec patomic_xchg(mem(), non_neg_integer(), integer()) -> {ok, integer()} | {error, reason()}.
+patomic_xchg(?IS_HANDLE(Handle) = Mem, Off, Value) ->
+    ?CHECKED(emmap_nif:file_exchange(Handle, Off, Value), [Mem, Off, Value]);
+patomic_xchg(Mem, Off, Value) ->
+    ?NO_HANDLE([Mem, Off, Value]).
+
+%% @doc Stores `New' if the integer is `Expected': `{true, Expected}', else `{false, Current}'.
+-spec patomic_cas(mem(), non_neg_integer(), integer(), integer()) ->
+    {boolean(), integer()} | {error, reason()}.
+patomic_cas(?IS_HANDLE(Handle) = Mem, Off, Expected, New) ->
+    ?CHECKED(emmap_nif:file_cas(Handle, Off, Expected, New), [Mem, Off, Expected, New]);
+patomic_cas(Mem, Off, Expected, New) ->
+    ?NO_HANDLE([Mem, Off, Expected, New]).
+
+%% @doc The integer; else as {@link patomic_add/3}.
+-spec patomic_read_integer(mem(), non_neg_integer()) -> {ok, integer()} | {error, reason()}.
+patomic_read_integer(?IS_HANDLE(Handle) = Mem, Off) ->
+    ?CHECKED(emmap_nif:file_load(Handle, Off), [Mem, Off]);
+patomic_read_integer(Mem, Off) ->
+    ?NO_HANDLE([Mem, Off]).
+
+%% @doc Stores; else as {@link patomic_add/3}.
+-spec patomic_write_integer(mem(), non_neg_integer(), integer()) -> ok | {error, reason()}.
+patomic_write_integer(?IS_HANDLE(Handle) = Mem, Off, Value) ->
+    ?CHECKED(emmap_nif:file_store(Handle, Off, Value), [Mem, Off, Value]);
+patomic_write_integer(Mem, Off, Value) ->
+    ?NO_HANDLE([Mem, Off, Value]).
+
+%%------------------------------------------------------------------------------- simple counters
+
+-type counters() :: {mem(), pos_integer()}.
+%% The mapped file and how many counters it has.
+
+%% @equiv open_counters(File, 1)
+-spec open_counters(file:name_all()) -> counters().
+open_counters(File) ->
+    case counters_native(File, 1) of
+        {badarg, _, _} = Bad -> ?BADARG(Bad, [File]);
+        {error, Reason} -> error({emmap, Reason}, [File]);
+        Counters -> Counters
+    end.
+
+%% @doc Opens a file of `N' counters, indexed from 0, or makes it, with zeros; 0 opens an existing
+%% file with whatever count it has. The counters survive the VM, and are shared with all who open
+%% the file: Erlang, C, version 2.1.3.
+%%
+%% Raises `{emmap, foreign}' for a file of another kind, `{emmap, corrupt}' for a damaged one,
+%% `{emmap, size_mismatch}' for another count; the file is left as it was.
+-spec open_counters(file:name_all(), non_neg_integer()) -> counters().
+open_counters(File, N) ->
+    case counters_native(File, N) of
+        {badarg, _, _} = Bad -> ?BADARG(Bad, [File, N]);
+        {error, Reason} -> error({emmap, Reason}, [File, N]);
+        Counters -> Counters
+    end.
+
+counters_native(File, N) ->
+    case native_name(File) of
+        error ->
+            {badarg, 1, not_a_name};
+        Name ->
+            case emmap_nif:counters_open(Name, N) of
+                {ok, Handle, Count} -> {?IS_HANDLE(Handle), Count};
+                Error -> Error
+            end
+    end.
+
+%% @doc Closes it; again: `ok'.
+-spec close_counters(counters()) -> ok.
+close_counters({?IS_HANDLE(_) = Mem, _N}) ->
+    close(Mem);
+close_counters(Counters) ->
+    ?BADARG({badarg, 1, not_counters}, [Counters]).
+
+%% @equiv inc_counter(Counters, Index, 1)
+-spec inc_counter(counters(), non_neg_integer()) -> {ok, integer()} | {error, reason()}.
+inc_counter(Counters, Index) ->
+    ?CHECKED(counter(Counters, Index, fun emmap_nif:file_add/3, 1), [Counters, Index]).
+
+%% @doc Adds; answers what the counter was. Atomic, as {@link patomic_add/3}.
+-spec inc_counter(counters(), non_neg_integer(), integer()) -> {ok, integer()} | {error, reason()}.
+inc_counter(Counters, Index, By) ->
+    ?CHECKED(counter(Counters, Index, fun emmap_nif:file_add/3, By), [Counters, Index, By]).
+
+%% @equiv dec_counter(Counters, Index, 1)
+-spec dec_counter(counters(), non_neg_integer()) -> {ok, integer()} | {error, reason()}.
+dec_counter(Counters, Index) ->
+    ?CHECKED(counter(Counters, Index, fun emmap_nif:file_sub/3, 1), [Counters, Index]).
+
+%% @doc Subtracts; answers what the counter was.
+-spec dec_counter(counters(), non_neg_integer(), integer()) -> {ok, integer()} | {error, reason()}.
+dec_counter(Counters, Index, By) ->
+    ?CHECKED(counter(Counters, Index, fun emmap_nif:file_sub/3, By), [Counters, Index, By]).
+
+%% @doc Sets; answers what the counter was.
+-spec set_counter(counters(), non_neg_integer(), integer()) -> {ok, integer()} | {error, reason()}.
+set_counter(Counters, Index, Value) ->
+    ?CHECKED(counter(Counters, Index, fun emmap_nif:file_exchange/3, Value),
+             [Counters, Index, Value]).
+
+%% @doc The counter's value.
+-spec read_counter(counters(), non_neg_integer()) -> {ok, integer()} | {error, reason()}.
+read_counter(Counters, Index) ->
+    Load = fun(Handle, Off, _) -> emmap_nif:file_load(Handle, Off) end,
+    ?CHECKED(counter(Counters, Index, Load, 0), [Counters, Index]).
+
+counter({?IS_HANDLE(Handle), N}, Index, Do, Value)
+  when is_integer(Index), Index >= 0, Index < N ->
+    Do(Handle, 16 + 8 * Index, Value);
+counter({?IS_HANDLE(_), N}, _Index, _Do, _Value) when is_integer(N) ->
+    {badarg, 2, no_counter};
+counter(_Counters, _Index, _Do, _Value) ->
+    {badarg, 1, not_counters}.
+
+%%-------------------------------------------------------------------- what the file module calls
+
+%% @private
+-spec datasync(mem()) -> ok | {error, reason()}.
+datasync(Mem) ->
+    sync(Mem).
+
+%% @doc As `file:advise/4'.
+-spec advise(mem(), non_neg_integer(), non_neg_integer(), file:posix_file_advise()) ->
+    ok | {error, reason()}.
+advise(?IS_HANDLE(Handle) = Mem, Off, Len, Advice) ->
+    ?CHECKED(emmap_nif:file_advise(Handle, Off, Len, Advice), [Mem, Off, Len, Advice]);
+advise(Mem, Off, Len, Advice) ->
+    ?NO_HANDLE([Mem, Off, Len, Advice]).
+
+%% @doc As `file:allocate/3': takes disk space for a range, and grows the file to its end.
+-spec allocate(mem(), non_neg_integer(), pos_integer()) -> ok | {error, reason()}.
+allocate(?IS_HANDLE(Handle) = Mem, Off, Len) ->
+    ?CHECKED(emmap_nif:file_allocate(Handle, Off, Len), [Mem, Off, Len]);
+allocate(Mem, Off, Len) ->
+    ?NO_HANDLE([Mem, Off, Len]).
+
+%% @private
+-spec copy(mem(), mem(), non_neg_integer() | infinity) ->
+    {ok, non_neg_integer()} | {error, reason()}.
+copy(Source, Destination, Length) ->
+    file:copy_opened(Source, Destination, Length).
+
+%% @private
+%% `file:sendfile' then reads and sends.
+-spec sendfile(mem(), term(), term(), term(), term(), term(), term(), term()) -> {error, enotsup}.
+sendfile(_Mem, _Socket, _Off, _Bytes, _ChunkSize, _Headers, _Trailers, _Flags) ->
+    {error, enotsup}.
+
+%% @private
+%% What `socket:sendfile' asks for: there is no descriptor to be had.
+-spec internal_get_nif_resource(mem()) -> no_return().
+internal_get_nif_resource(_Mem) ->
+    error(notsup).
+
+%% @private
+%% A size and a place, 32 bits each, big-endian; then the data there.
+-spec ipread_s32bu_p32bu(mem(), non_neg_integer(), non_neg_integer() | infinity) ->
+    {ok, {non_neg_integer(), non_neg_integer(), binary() | eof}} | eof | {error, reason()}.
+ipread_s32bu_p32bu(Mem, Off, Infinity) when is_atom(Infinity) ->
+    ipread_s32bu_p32bu(Mem, Off, (1 bsl 31) - 1);
+ipread_s32bu_p32bu(Mem, Off, Most) when is_integer(Off), is_integer(Most) ->
+    case pread(Mem, Off, 8) of
+        {ok, <<Size:32, Place:32>>} when Size =< Most -> indirect(Mem, Size, Place);
+        {ok, _} -> eof;
+        Other -> Other
+    end;
+ipread_s32bu_p32bu(Mem, Off, Most) ->
+    ?BADARG({badarg, 2, not_an_integer}, [Mem, Off, Most]).
+
+indirect(_Mem, 0, Place) ->
+    {ok, {0, Place, eof}};
+indirect(Mem, Size, Place) ->
+    case pread(Mem, Place, Size) of
+        {ok, Data} -> {ok, {Size, Place, Data}};
+        eof -> {ok, {Size, Place, eof}};
+        Error -> Error
+    end.
+
+%% @equiv read_handle_info(Mem, [])
+-spec read_handle_info(mem()) -> {ok, file:file_info()} | {error, reason()}.
+read_handle_info(Mem) ->
+    read_handle_info(Mem, []).
+
+%% @doc As `file:read_file_info/2' of the handle's file.
+-spec read_handle_info(mem(), [{time, local | universal | posix} | raw]) ->
+    {ok, file:file_info()} | {error, reason()}.
+read_handle_info(?IS_HANDLE(Handle) = Mem, Options) when is_list(Options) ->
+    case ?CHECKED(emmap_nif:file_handle_info(Handle), [Mem, Options]) of
+        {ok, {Size, Mode, Links, Dev, RawDev, Inode, Uid, Gid, Accessed, Modified, Changed, Write}} ->
+            Time = proplists:get_value(time, Options, local),
+            {ok, #file_info{size = Size, type = regular, access = access(Write),
+                            atime = time(Time, Accessed), mtime = time(Time, Modified),
+                            ctime = time(Time, Changed), mode = Mode, links = Links,
+                            major_device = Dev, minor_device = RawDev, inode = Inode,
+                            uid = Uid, gid = Gid}};
+        {error, _} = Error ->
+            Error
+    end;
+read_handle_info(Mem, Options) ->
+    ?NO_HANDLE([Mem, Options]).
+
+access(true) -> read_write;
+access(false) -> read.
+
+time(posix, Seconds) -> Seconds;
+time(universal, Seconds) -> calendar:system_time_to_universal_time(Seconds, second);
+time(local, Seconds) -> calendar:system_time_to_local_time(Seconds, second).
+
 %%--------------------------------------------------------------------------------------- figures
 
 %% @doc What is known of a handle. Asks the file system, so sees what others did to the size.
@@ -270,6 +626,26 @@ info(Mem) ->
 -spec stats() -> #{atom() => non_neg_integer()}.
 stats() ->
     emmap_nif:stats().
+
+%% @doc Prints a table of the open handles of this VM, as `ets:i/0' does of tables.
+-spec i() -> ok.
+i() ->
+    Line = " ~14ts ~-8ts ~-10ts ~7ts  ~ts~n",
+    io:format(Line, ["size", "mode", "access", "faults", "file"]),
+    io:format(" ~ts~n", [lists:duplicate(77, $-)]),
+    lists:foreach(
+        fun({Name, Size, Mode, Access, Faults}) ->
+            io:format(Line, [integer_to_list(Size), Mode, Access, integer_to_list(Faults),
+                             name_to_print(Name)])
+        end, lists:sort(emmap_nif:handles())).
+
+name_to_print(<<>>) ->
+    "(memory)";
+name_to_print(Name) ->
+    case unicode:characters_to_list(Name) of
+        Text when is_list(Text) -> Text;
+        _ -> io_lib:format("~w", [Name])
+    end.
 
 %% @doc A reason, or `{error, Reason}', in words.
 -spec format_error(reason() | {error, reason()} | term()) -> string().

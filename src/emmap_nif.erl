@@ -3,11 +3,19 @@
 -module(emmap_nif).
 
 -export([file_open/4, file_close/1, file_resize/2, file_pread/3, file_pwrite/3, file_flush/1,
-         file_sync/1, file_sync/3, file_info/1, stats/0, error_message/1]).
+         file_sync/1, file_sync/3, file_info/1, stats/0, handles/0, error_message/1, file_debug/1,
+         file_pwrite_dirty/3, file_write_dirty/2, file_read/2, file_read_line/1, file_write/2,
+         file_position/3, file_truncate/1, file_allocate/3, file_advise/4, file_handle_info/1,
+         file_add/3, file_sub/3, file_and/3, file_or/3, file_xor/3, file_exchange/3, file_cas/4,
+         file_load/2, file_store/3, counters_open/2]).
 -export_type([handle/0, badarg/0]).
 
 -nifs([file_open/4, file_close/1, file_resize/2, file_pread/3, file_pwrite/3, file_flush/1,
-       file_sync/1, file_sync/3, file_info/1, stats/0, error_message/1]).
+       file_sync/1, file_sync/3, file_info/1, stats/0, handles/0, error_message/1, file_debug/1,
+       file_pwrite_dirty/3, file_write_dirty/2, file_read/2, file_read_line/1, file_write/2,
+       file_position/3, file_truncate/1, file_allocate/3, file_advise/4, file_handle_info/1,
+       file_add/3, file_sub/3, file_and/3, file_or/3, file_xor/3, file_exchange/3, file_cas/4,
+       file_load/2, file_store/3, counters_open/2]).
 -on_load(init/0).
 
 -type handle() :: reference().
@@ -62,3 +70,91 @@ stats() -> erlang:nif_error(not_loaded).
 
 -spec error_message(atom()) -> binary() | undefined.
 error_message(_Reason) -> erlang:nif_error(not_loaded).
+
+-spec file_debug(handle()) ->
+    boolean().
+file_debug(_Handle) -> erlang:nif_error(not_loaded).
+
+-spec file_pwrite_dirty(handle(), term(), term()) ->
+    ok | {error, atom()} | badarg().
+file_pwrite_dirty(_Handle, _Off, _Data) -> erlang:nif_error(not_loaded).
+
+-spec file_write_dirty(handle(), term()) ->
+    ok | {error, atom()} | badarg().
+file_write_dirty(_Handle, _Data) -> erlang:nif_error(not_loaded).
+
+-spec file_read(handle(), term()) ->
+    {ok, binary()} | eof | {error, atom()} | badarg().
+file_read(_Handle, _Len) -> erlang:nif_error(not_loaded).
+
+-spec file_read_line(handle()) ->
+    {ok, binary()} | eof | {error, atom()} | badarg().
+file_read_line(_Handle) -> erlang:nif_error(not_loaded).
+
+-spec file_write(handle(), term()) ->
+    ok | {error, atom()} | badarg().
+file_write(_Handle, _Data) -> erlang:nif_error(not_loaded).
+
+-spec file_position(handle(), bof | cur | eof, term()) ->
+    {ok, non_neg_integer()} | {error, atom()} | badarg().
+file_position(_Handle, _Whence, _Off) -> erlang:nif_error(not_loaded).
+
+-spec file_truncate(handle()) ->
+    ok | {error, atom()} | badarg().
+file_truncate(_Handle) -> erlang:nif_error(not_loaded).
+
+-spec file_allocate(handle(), term(), term()) ->
+    ok | {error, atom()} | badarg().
+file_allocate(_Handle, _Off, _Len) -> erlang:nif_error(not_loaded).
+
+-spec file_advise(handle(), term(), term(), term()) ->
+    ok | {error, atom()} | badarg().
+file_advise(_Handle, _Off, _Len, _Advice) -> erlang:nif_error(not_loaded).
+
+-spec file_handle_info(handle()) ->
+    {ok, tuple()} | {error, atom()} | badarg().
+file_handle_info(_Handle) -> erlang:nif_error(not_loaded).
+
+-spec file_add(handle(), term(), term()) ->
+    {ok, integer()} | {error, atom()} | badarg().
+file_add(_Handle, _Off, _Value) -> erlang:nif_error(not_loaded).
+
+-spec file_sub(handle(), term(), term()) ->
+    {ok, integer()} | {error, atom()} | badarg().
+file_sub(_Handle, _Off, _Value) -> erlang:nif_error(not_loaded).
+
+-spec file_and(handle(), term(), term()) ->
+    {ok, integer()} | {error, atom()} | badarg().
+file_and(_Handle, _Off, _Value) -> erlang:nif_error(not_loaded).
+
+-spec file_or(handle(), term(), term()) ->
+    {ok, integer()} | {error, atom()} | badarg().
+file_or(_Handle, _Off, _Value) -> erlang:nif_error(not_loaded).
+
+-spec file_xor(handle(), term(), term()) ->
+    {ok, integer()} | {error, atom()} | badarg().
+file_xor(_Handle, _Off, _Value) -> erlang:nif_error(not_loaded).
+
+-spec file_exchange(handle(), term(), term()) ->
+    {ok, integer()} | {error, atom()} | badarg().
+file_exchange(_Handle, _Off, _Value) -> erlang:nif_error(not_loaded).
+
+-spec file_cas(handle(), term(), term(), term()) ->
+    {boolean(), integer()} | {error, atom()} | badarg().
+file_cas(_Handle, _Off, _Expected, _New) -> erlang:nif_error(not_loaded).
+
+-spec file_load(handle(), term()) ->
+    {ok, integer()} | {error, atom()} | badarg().
+file_load(_Handle, _Off) -> erlang:nif_error(not_loaded).
+
+-spec file_store(handle(), term(), term()) ->
+    ok | {error, atom()} | badarg().
+file_store(_Handle, _Off, _Value) -> erlang:nif_error(not_loaded).
+
+-spec counters_open(binary(), term()) ->
+    {ok, handle(), pos_integer()} | {error, atom()} | badarg().
+counters_open(_Name, _Count) -> erlang:nif_error(not_loaded).
+
+-spec handles() ->
+    [{binary(), non_neg_integer(), shared | private, read | read_write, non_neg_integer()}].
+handles() -> erlang:nif_error(not_loaded).

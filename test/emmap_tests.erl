@@ -22,7 +22,7 @@ pread_answers_what_is_there_test() ->
              ?assertEqual({ok, <<>>}, emmap:pread(Mem, 4999, 0)),
              ?assertEqual([eof, eof, eof],
                           [emmap:pread(Mem, 5000, 1), emmap:pread(Mem, 5000, 0),
-                           emmap:pread(Mem, (1 bsl 63) - 1, (1 bsl 63) - 1)]),
+                           emmap:pread(Mem, 1 bsl 62, 1)]),
              close(Mem)
          end || Options <- [[], [write], ?SHARED, [direct], [direct | ?SHARED]]]
     end).
@@ -291,7 +291,7 @@ stats_count(Dir) ->
                   end || {Name, Options} <- [{"one", []}, {"two", [direct]}]],
     #{mapped_bytes := Bytes} = Open = emmap:stats(),
     ?assertMatch(#{handles := 2, regions := 2, holds := 1}, Open),
-    ?assert(Bytes > 2 * (4 bsl 30)),
+    ?assert(Bytes >= 2 * (4 bsl 30)),
     [close(Mem) || Mem <- [One, One, Two]],
     ?assertMatch(#{handles := 0}, emmap:stats()),
     emmap_test_lib:nothing_is_left(),

@@ -35,7 +35,36 @@
     X(EPERM, eperm, "operation not permitted")                               \
     X(EROFS, erofs, "read-only file system")                                 \
     X(ESTALE, estale, "stale network file handle")                           \
+    X(ECANCELED, ecanceled, "canceled")                                      \
+    X(ECONNABORTED, econnaborted, "connection aborted")                      \
+    X(EDEADLK, edeadlk, "resource deadlock avoided")                         \
+    X(EFAULT, efault, "bad address")                                         \
+    X(EHOSTDOWN, ehostdown, "the host of the file system is down")           \
+    X(EHOSTUNREACH, ehostunreach, "no route to the host of the file system") \
+    X(EMLINK, emlink, "too many links")                                      \
+    X(ENETDOWN, enetdown, "the network is down")                             \
+    X(ENETUNREACH, enetunreach, "the network is unreachable")                \
+    X(ENOBUFS, enobufs, "no buffer space")                                   \
+    X(ENOTBLK, enotblk, "a block device is required")                        \
+    X(ENOTCONN, enotconn, "the file system is not connected")                \
+    X(EPIPE, epipe, "broken pipe")                                           \
+    X(ERANGE, erange, "out of range")                                        \
+    X(ESRCH, esrch, "no such process")                                       \
+    X(ETIMEDOUT, etimedout, "the file system timed out")                     \
+    X(EXDEV, exdev, "another file system")                                   \
     X(ETXTBSY, etxtbsy, "the file is being executed")
+
+#ifdef __linux__
+#define SYSTEM_ERRORS(X)                                          \
+    X(EREMOTEIO, eremoteio, "remote I/O error")                   \
+    X(EUCLEAN, euclean, "the file system needs cleaning")         \
+    X(ENOLINK, enolink, "the link to the file system is severed") \
+    X(ENODATA, enodata, "no data")                                \
+    X(ENOMEDIUM, enomedium, "no medium")                          \
+    X(ESHUTDOWN, eshutdown, "the file system was shut down")
+#else
+#define SYSTEM_ERRORS(X)
+#endif
 
 struct error {
     int code;
@@ -47,7 +76,7 @@ static const struct error errors[] = {
     EMMAP_ERRORS(OWN_ERROR)
 #undef OWN_ERROR
 #define POSIX_ERROR(code, name, message) {-code, #name, message},
-        POSIX_ERRORS(POSIX_ERROR)
+        POSIX_ERRORS(POSIX_ERROR) SYSTEM_ERRORS(POSIX_ERROR)
 #undef POSIX_ERROR
 };
 

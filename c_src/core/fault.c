@@ -7,19 +7,20 @@
  *   a call     load fault_word (seen); look whether a present range meets its own; touch;
  *              load fault_word again: if it is what was seen, no page of the region has been
  *              replaced since, so the touch went to the file
- *   healing    (under the region's lock) count the heal in fault_word, map the file back, FREE
+ *   healing    (under the region's lock) HEALING, count the heal in fault_word, map the file back,
+ *              FREE
  *
  * A touch that reached a replaced page comes after the mmap that replaced it, hence after its
  * mark: the call finds fault_word changed. It then looks for a range that meets its own. If a
  * heal was counted meanwhile, that range may be gone, and the call is done again.
- * Invariant: a replaced page lies within a range that is MARKED or REPLACED. */
+ * Invariant: a replaced page lies within a range that is MARKED, REPLACED or HEALING. */
 #include <errno.h>
 
 #include "core/region.h"
 #include "emmap.h"
 #include "os/os.h"
 
-static const uint64_t MARK = (1ull << 40) + 1; /* one more mark, one more present */
+static const uint64_t MARK = 1ull << 40;
 static const uint64_t HEAL = 1ull << 16;
 
 static uint64_t heals_of(uint64_t word) {
@@ -34,8 +35,19 @@ uint64_t region_fault_count(const struct emmap_region *region) {
     return atomic_load_explicit(&region->fault_word, memory_order_relaxed) >> 40;
 }
 
+bool region_has_faults(const struct emmap_region *region) {
+    return present_in(atomic_load_explicit(&region->fault_word, memory_order_relaxed)) != 0;
+}
+
 /* --------------------------------------------------------------------------- the handler */
 
+static bool map_zeros(const struct emmap_region *region, uint64_t off, uint64_t len_bytes) {
+    void *got;
+    return os_map(region_at(region, off), len_bytes, region->prot, OS_MAP_ANON | OS_MAP_FIXED, -1,
+                  0, &got) == 0;
+}
+
+/* From a range that is FILLING. */
 static bool replace(struct emmap_region *region, struct fault_range *range, enum fault_kind kind,
                     uint64_t off, uint64_t len_bytes) {
     atomic_store_explicit(&range->kind, kind, memory_order_relaxed);
@@ -44,25 +56,44 @@ static bool replace(struct emmap_region *region, struct fault_range *range, enum
     /* pairs with meets: acquire state */
     atomic_store_explicit(&range->state, FAULT_MARKED, memory_order_release);
     /* pairs with region_leave: acquire fault_word */
-    atomic_fetch_add_explicit(&region->fault_word, MARK, memory_order_acq_rel);
-    void *got;
-    const int rc = os_map(region_at(region, off), len_bytes, region->prot,
-                          OS_MAP_ANON | OS_MAP_FIXED, -1, 0, &got);
-    atomic_store_explicit(&range->state, rc ? FAULT_FREE : FAULT_REPLACED, memory_order_release);
-    if (rc) atomic_fetch_sub_explicit(&region->fault_word, 1, memory_order_acq_rel);
-    return rc == 0;
+    atomic_fetch_add_explicit(&region->fault_word, MARK + 1, memory_order_acq_rel);
+    const bool done = map_zeros(region, off, len_bytes);
+    atomic_store_explicit(&range->state, done ? FAULT_REPLACED : FAULT_FREE, memory_order_release);
+    if (!done) atomic_fetch_sub_explicit(&region->fault_word, 1, memory_order_acq_rel);
+    return done;
 }
 
-static bool claim(struct fault_range *range) {
-    uint32_t expected = FAULT_FREE;
-    return atomic_compare_exchange_strong(&range->state, &expected, FAULT_FILLING);
+static bool change(struct fault_range *range, uint32_t from, uint32_t to) {
+    return atomic_compare_exchange_strong(&range->state, &from, to);
 }
 
 /* Replaces everything in one mapping, which needs no further entry in the kernel's table of maps.
- * true also while another thread is at it: the touch is then tried again. */
+ * true also while another thread is at it: the touch is then tried again. Where everything has
+ * been replaced before and parts were mapped back since, it is replaced once more. */
 static bool replace_all(struct emmap_region *region, uint64_t span) {
     struct fault_range *range = &region->faults[FAULT_RANGES];
-    return !claim(range) || replace(region, range, FAULT_ALL, region->map_off, span);
+    if (change(range, FAULT_FREE, FAULT_FILLING))
+        return replace(region, range, FAULT_ALL, region->map_off, span);
+    if (!change(range, FAULT_REPLACED, FAULT_MARKED)) return true;
+    atomic_fetch_add_explicit(&region->fault_word, MARK, memory_order_acq_rel);
+    const bool done = map_zeros(region, region->map_off, span);
+    atomic_store_explicit(&range->state, FAULT_REPLACED, memory_order_release);
+    return done;
+}
+
+/* Everything past the file's end; where that is more than the system grants (it may charge for
+ * private memory that nobody touches), ever less of it from the place of the fault on. */
+static bool replace_tail(struct emmap_region *region, struct fault_range *range, uint64_t end,
+                         uint64_t at, uint64_t span) {
+    const uint64_t page = region->page_bytes;
+    if (replace(region, range, FAULT_TAIL, region->map_off + end, span - end)) return true;
+    for (uint64_t len = span - at;; len = len / 2 / page * page) {
+        if (len < page) len = page;
+        if (change(range, FAULT_FREE, FAULT_FILLING) &&
+            replace(region, range, FAULT_TAIL, region->map_off + at, len))
+            return true;
+        if (len == page) return false;
+    }
 }
 
 bool region_on_fault(void *addr) {
@@ -76,9 +107,10 @@ bool region_on_fault(void *addr) {
     /* A descriptor that the background thread has just closed gives an error or another file's
      * size; then the region is closed, and nothing that is read from it counts. Without an answer
      * no more than the page is replaced. */
+    const int fd = atomic_load_explicit(&region->fd, memory_order_relaxed);
     struct os_stat st;
     uint64_t end = span;
-    if (os_fstat(region->fd, &st) == 0)
+    if (os_fstat(fd, &st) == 0)
         end = st.size_bytes > region->map_off
                   ? (st.size_bytes - region->map_off + page - 1) / page * page
                   : 0;
@@ -86,10 +118,10 @@ bool region_on_fault(void *addr) {
 
     struct fault_range *range = NULL;
     for (unsigned i = 0; i < FAULT_RANGES && !range; i++)
-        if (claim(&region->faults[i])) range = &region->faults[i];
+        if (change(&region->faults[i], FAULT_FREE, FAULT_FILLING)) range = &region->faults[i];
     bool done = false;
     if (range && at >= end)
-        done = replace(region, range, FAULT_TAIL, region->map_off + end, span - end);
+        done = replace_tail(region, range, end, at, span);
     else if (range)
         done = replace(region, range, FAULT_PAGE, region->map_off + at, page);
     if (!done) done = replace_all(region, span);
@@ -108,7 +140,7 @@ static bool meets(const struct emmap_region *region, const struct fault_range *r
                   uint64_t len_bytes) {
     /* pairs with replace: release state */
     const uint32_t state = atomic_load_explicit(&range->state, memory_order_acquire);
-    if (state != FAULT_MARKED && state != FAULT_REPLACED) return false;
+    if (state == FAULT_FREE || state == FAULT_FILLING) return false;
     const uint64_t from = atomic_load_explicit(&range->off, memory_order_relaxed);
     const uint64_t len = atomic_load_explicit(&range->len_bytes, memory_order_relaxed);
     const uint64_t limit = span_limit(region);
@@ -133,9 +165,9 @@ int region_enter(const struct emmap_region *region, uint64_t off, uint64_t len_b
 
 int region_leave(const struct emmap_region *region, uint64_t off, uint64_t len_bytes,
                  uint64_t seen) {
-    /* The loads of the touch before the loads of the marks. Its stores need no fence: a store
-     * reaches the page that was mapped when it was translated, and replacing a page waits for
-     * every processor to have forgotten its translation. */
+    /* The loads of the touch before the loads of the marks. Stores need a full fence of the
+     * caller's (an atomic instruction, the release of a lock): a store may otherwise be translated
+     * after the loads below, to a page that was replaced in between. */
     atomic_thread_fence(memory_order_acquire);
     if (atomic_load_explicit(&region->closed, memory_order_relaxed)) return EMMAP_E_CLOSED;
     uint64_t word = atomic_load_explicit(&region->fault_word, memory_order_acquire);
@@ -152,53 +184,75 @@ int region_leave(const struct emmap_region *region, uint64_t off, uint64_t len_b
 
 /* ------------------------------------------------------------------------------- healing */
 
+static int map_back(const struct emmap_region *region, uint64_t from, uint64_t len_bytes) {
+    void *got;
+    if (len_bytes == 0) return 0;
+    const int rc = os_map(region_at(region, from), len_bytes, region->prot,
+                          OS_MAP_FIXED | (region->map_flags & ~(unsigned)OS_MAP_AT) |
+                              (region->shared ? OS_MAP_SHARED : 0u),
+                          atomic_load(&region->fd), from, &got);
+    if (rc == 0) (void)os_no_dump(got, len_bytes);
+    return rc;
+}
+
 static int heal(struct emmap_region *region, struct fault_range *range) {
+    if (!change(range, FAULT_REPLACED, FAULT_HEALING)) return 0; /* the handler is at it */
     const uint64_t from = atomic_load_explicit(&range->off, memory_order_relaxed);
     const uint64_t limit = span_limit(region);
     uint64_t len = atomic_load_explicit(&range->len_bytes, memory_order_relaxed);
     if (from + len > limit) len = from < limit ? limit - from : 0;
     atomic_fetch_add_explicit(&region->fault_word, HEAL, memory_order_acq_rel);
-    if (len > 0) {
-        void *got;
-        const int rc =
-            os_map(region_at(region, from), len, region->prot,
-                   OS_MAP_FIXED | (region->shared ? OS_MAP_SHARED : 0u), region->fd, from, &got);
-        if (rc) return rc;
-        (void)os_no_dump(got, len);
-    }
-    atomic_store_explicit(&range->state, FAULT_FREE, memory_order_release);
-    atomic_fetch_sub_explicit(&region->fault_word, 1, memory_order_acq_rel);
-    return 0;
+    const int rc = map_back(region, from, len);
+    atomic_store_explicit(&range->state, rc ? FAULT_REPLACED : FAULT_FREE, memory_order_release);
+    if (rc == 0) atomic_fetch_sub_explicit(&region->fault_word, 1, memory_order_acq_rel);
+    return rc;
 }
 
-/* Why could this page not be had? Asked of the file system by taking the page's space. */
+/* Maps everything back, and with it what the other ranges had replaced: their places are free for
+ * the faults to come. */
+static int heal_all(struct emmap_region *region) {
+    struct fault_range *all = &region->faults[FAULT_RANGES];
+    if (!change(all, FAULT_REPLACED, FAULT_HEALING)) return 0;
+    uint64_t healed = 1;
+    bool ours[FAULT_RANGES];
+    for (unsigned i = 0; i < FAULT_RANGES; i++) {
+        ours[i] = change(&region->faults[i], FAULT_REPLACED, FAULT_HEALING);
+        healed += ours[i];
+    }
+    atomic_fetch_add_explicit(&region->fault_word, HEAL, memory_order_acq_rel);
+    const int rc = map_back(region, region->map_off, span_limit(region) - region->map_off);
+    const uint32_t state = rc ? FAULT_REPLACED : FAULT_FREE;
+    for (unsigned i = 0; i < FAULT_RANGES; i++)
+        if (ours[i]) atomic_store_explicit(&region->faults[i].state, state, memory_order_release);
+    atomic_store_explicit(&all->state, state, memory_order_release);
+    if (rc == 0) atomic_fetch_sub_explicit(&region->fault_word, healed, memory_order_acq_rel);
+    return rc;
+}
+
+/* A file system with less than this to give may have had nothing a moment ago. */
+static const uint64_t FULL_BYTES = 1u << 20;
+
+/* Why could this page not be had? Asked of the file system by taking the page's space; 0: it can
+ * be had now. A private handle takes no space in the file. */
 static int page_reason(struct emmap_region *region, uint64_t off, bool final) {
-    const int rc = os_allocate(region->fd, off, region->page_bytes);
-    if (rc == 0) return final ? -EIO : 0;
-    if (rc != -EOPNOTSUPP && rc != -EBADF) return rc; /* EBADF: open for reading only */
+    const int fd = atomic_load(&region->fd);
+    const int rc = region->shared ? os_allocate(fd, off, region->page_bytes) : -EOPNOTSUPP;
+    if (rc && rc != -EOPNOTSUPP && rc != -EBADF) return rc; /* EBADF: open for reading only */
     struct os_fs fs;
-    if (os_fs(region->fd, &fs)) return -EIO;
-    if (fs.free_bytes < region->page_bytes) return -ENOSPC;
-    return final ? -EIO : 0;
+    if (os_fs(fd, &fs)) return -EIO;
+    if (rc && fs.free_bytes < region->page_bytes) return -ENOSPC;
+    if (!final) return 0;
+    return fs.free_bytes < FULL_BYTES ? -ENOSPC : -EIO;
 }
 
 static int settle_range(struct emmap_region *region, struct fault_range *range, uint64_t file_bytes,
                         bool final) {
     const uint64_t from = atomic_load_explicit(&range->off, memory_order_relaxed);
-    if (atomic_load_explicit(&range->state, memory_order_acquire) != FAULT_REPLACED)
-        return 0; /* the handler is still at it */
-    switch (atomic_load_explicit(&range->kind, memory_order_relaxed)) {
-    case FAULT_TAIL:
+    if (atomic_load_explicit(&range->kind, memory_order_relaxed) == FAULT_TAIL)
         return from < file_bytes ? heal(region, range) : EMMAP_E_TRUNCATED;
-    case FAULT_PAGE: {
-        if (from >= file_bytes) return EMMAP_E_TRUNCATED;
-        const int rc = page_reason(region, from, final);
-        return rc ? rc : heal(region, range);
-    }
-    default:
-        /* The changes of a private region are gone, and the file has none of them. */
-        return region->shared ? heal(region, range) : -EIO;
-    }
+    if (from >= file_bytes) return EMMAP_E_TRUNCATED;
+    const int rc = page_reason(region, from, final);
+    return rc ? rc : heal(region, range);
 }
 
 int region_settle(struct emmap_region *region, uint64_t off, uint64_t len_bytes, uint64_t size_seen,
@@ -207,16 +261,24 @@ int region_settle(struct emmap_region *region, uint64_t off, uint64_t len_bytes,
     pthread_mutex_lock(&region->lock);
     const uint64_t known = atomic_load_explicit(region->size_bytes, memory_order_acquire);
     uint64_t file_bytes;
-    int rc = inode_refresh(region->inode, region->fd, true, &file_bytes);
+    int rc = inode_refresh(region->inode, atomic_load(&region->fd), true, &file_bytes);
     /* The size went down through a handle of this OS process after the caller looked: the caller
      * looks again, and finds its range cut or past the end. */
     const bool ours = region->shared && known < size_seen;
-    for (unsigned i = 0; rc == 0 && i <= FAULT_RANGES; i++) {
+    /* All ranges are looked at, also after one that cannot be healed: what stays replaced without
+     * need would keep its place from the faults to come. */
+    int first = 0;
+    for (unsigned i = 0; rc == 0 && i < FAULT_RANGES; i++) {
         if (!meets(region, &region->faults[i], off, len_bytes)) continue;
-        rc = settle_range(region, &region->faults[i], file_bytes, final);
-        if (rc == EMMAP_E_TRUNCATED && ours) rc = 0;
+        const int why = settle_range(region, &region->faults[i], file_bytes, final);
+        if (first == 0 && !(why == EMMAP_E_TRUNCATED && ours)) first = why;
+    }
+    if (rc == 0 && meets(region, &region->faults[FAULT_RANGES], off, len_bytes)) {
+        /* A private region's own pages went with it: there is nothing to map back. */
+        const int why = region->shared ? heal_all(region) : -EIO;
+        if (first == 0) first = why;
     }
     pthread_mutex_unlock(&region->lock);
     region_unpin(region);
-    return rc;
+    return rc ? rc : first;
 }

@@ -23,8 +23,11 @@ static struct inode *make(uint64_t dev, uint64_t ino, uint64_t size_bytes) {
     atomic_init(&inode->size_bytes, size_bytes);
     if (pthread_mutex_init(&inode->resize_lock, NULL)) goto free_inode;
     if (pthread_mutex_init(&inode->size_lock, NULL)) goto destroy_resize_lock;
+    if (stripes_new(&inode->stripes)) goto destroy_size_lock;
     return inode;
 
+destroy_size_lock:
+    pthread_mutex_destroy(&inode->size_lock);
 destroy_resize_lock:
     pthread_mutex_destroy(&inode->resize_lock);
 free_inode:
@@ -56,6 +59,11 @@ int inode_enter(uint64_t dev, uint64_t ino, uint64_t size_bytes, struct inode **
     return 0;
 }
 
+int inode_enter_new(uint64_t size_bytes, struct inode **out) {
+    struct runtime *rt = runtime_get();
+    return inode_enter(UINT64_MAX, atomic_fetch_add(&rt->serial, 1), size_bytes, out);
+}
+
 void inode_leave(struct inode *inode) {
     struct runtime *rt = runtime_get();
     pthread_mutex_lock(&rt->lock);
@@ -70,6 +78,7 @@ void inode_leave(struct inode *inode) {
 
 void inode_unref(struct inode *inode) {
     if (atomic_fetch_sub(&inode->refs, 1) != 1) return;
+    stripes_free(inode->stripes);
     pthread_mutex_destroy(&inode->size_lock);
     pthread_mutex_destroy(&inode->resize_lock);
     free(inode);
@@ -95,9 +104,9 @@ int inode_refresh(struct inode *inode, int fd, bool wait, uint64_t *size_bytes) 
 }
 
 int inode_lock(struct inode *inode, int fd) {
-    pthread_mutex_lock(&inode->resize_lock);
     const uint64_t until_ms = os_now_ms() + LOCK_WAIT_MS;
-    int rc;
+    int rc = os_mutex_lock_until(&inode->resize_lock, until_ms);
+    if (rc) return EMMAP_E_BUSY;
     while ((rc = os_try_lock(fd)) == -EAGAIN && os_now_ms() < until_ms)
         os_sleep_ms(1);
     if (rc == 0 || rc == -EOPNOTSUPP) return 0;
@@ -110,10 +119,6 @@ void inode_unlock(struct inode *inode, int fd) {
     pthread_mutex_unlock(&inode->resize_lock);
 }
 
-int inode_size(struct inode *inode, int fd, uint64_t *size_bytes) {
-    return inode_refresh(inode, fd, true, size_bytes);
-}
-
 int inode_reserve(int fd, uint64_t from_bytes, uint64_t to_bytes) {
     for (uint64_t at = from_bytes; at < to_bytes;) {
         const uint64_t left = to_bytes - at;
@@ -124,6 +129,14 @@ int inode_reserve(int fd, uint64_t from_bytes, uint64_t to_bytes) {
         at += step;
     }
     return 0;
+}
+
+/* Setting the size that the file has frees what was allocated past it. It is asked again: another
+ * program, without our lock, may have appended something meanwhile. */
+static void give_back(int fd, uint64_t size_bytes) {
+    struct os_stat st;
+    if (os_fstat(fd, &st) == 0 && st.size_bytes > size_bytes) size_bytes = st.size_bytes;
+    (void)os_truncate(fd, size_bytes);
 }
 
 int inode_grow(struct inode *inode, int fd, uint64_t from_bytes, uint64_t to_bytes, bool sparse) {
@@ -139,8 +152,7 @@ int inode_grow(struct inode *inode, int fd, uint64_t from_bytes, uint64_t to_byt
     }
     pthread_mutex_lock(&inode->size_lock);
     if (rc == 0) rc = sparse ? os_truncate(fd, to_bytes) : os_extend(fd, from_bytes, to_bytes);
-    /* The same size again frees what was allocated past it. */
-    if (rc && !sparse) (void)os_truncate(fd, from_bytes);
+    if (rc && !sparse) give_back(fd, from_bytes);
     if (rc == 0) atomic_store_explicit(&inode->size_bytes, to_bytes, memory_order_release);
     pthread_mutex_unlock(&inode->size_lock);
     return rc;

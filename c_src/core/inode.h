@@ -8,12 +8,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "core/stripes.h"
+
 struct inode {
     _Atomic uint64_t size_bytes; /* as last known; written under size_lock */
     _Atomic int sync_error;      /* the first failed sync, -errno; never taken back */
     uint64_t dev, ino;
-    struct inode *next; /* in its bucket; the runtime's lock guards the table */
-    uint32_t users;     /* regions with an open descriptor: it is found by dev and ino */
+    struct stripes *stripes; /* shared by the handles of the file */
+    struct inode *next;      /* in its bucket; the runtime's lock guards the table */
+    uint32_t users;          /* regions with an open descriptor: it is found by dev and ino */
     _Atomic uint32_t refs;
     pthread_mutex_t resize_lock; /* held through a whole change of size; taken before size_lock */
     pthread_mutex_t size_lock;   /* held while the file's size and size_bytes are made equal */
@@ -23,6 +26,8 @@ struct inode {
  * the file open, so the number cannot come to mean another file. */
 int inode_enter(uint64_t dev, uint64_t ino, uint64_t size_bytes, struct inode **out);
 /* inode_leave -- the caller is about to close its descriptor; inode_unref gives the memory back. */
+/* inode_enter_new -- one that no file has. */
+int inode_enter_new(uint64_t size_bytes, struct inode **out);
 void inode_leave(struct inode *inode);
 void inode_unref(struct inode *inode);
 
@@ -36,7 +41,6 @@ int inode_lock(struct inode *inode, int fd);
 void inode_unlock(struct inode *inode, int fd);
 
 /* Under inode_lock: */
-int inode_size(struct inode *inode, int fd, uint64_t *size_bytes);
 /* inode_grow -- takes the disk space first (unless sparse) and raises the size last; gives back
  * what it took when that fails. */
 int inode_grow(struct inode *inode, int fd, uint64_t from_bytes, uint64_t to_bytes, bool sparse);

@@ -4,12 +4,13 @@
  * recorder before it happens. Another thread or OS process may change the bytes meanwhile, so
  * pm_copy and pm_read move words of no particular order, and what they moved is undefined where
  * somebody else wrote. A plain memcpy would be a data race to C11: under thread sanitizer the
- * copies are relaxed atomic words and bytes, in a release build memcpy, which compiles to loads
+ * copies are relaxed atomic words and bytes, in a release build memmove, which compiles to loads
  * and stores that the hardware permits to race. */
 #ifndef EMMAP_CORE_PM_H
 #define EMMAP_CORE_PM_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -31,6 +32,12 @@
 static inline void pm_move(void *dst, const void *src, size_t len_bytes) {
     uint8_t *to = dst;
     const uint8_t *from = src;
+    if (to > from && to < from + len_bytes) {
+        while (len_bytes-- > 0)
+            __atomic_store_n(to + len_bytes, __atomic_load_n(from + len_bytes, __ATOMIC_RELAXED),
+                             __ATOMIC_RELAXED);
+        return;
+    }
     while (len_bytes > 0) {
         const size_t word = sizeof(uint64_t);
         if (len_bytes >= word && (uintptr_t)to % word == 0 && (uintptr_t)from % word == 0) {
@@ -48,7 +55,7 @@ static inline void pm_move(void *dst, const void *src, size_t len_bytes) {
 #else
 static inline void pm_move(void *dst, const void *src, size_t len_bytes) {
     PM_BARRIER();
-    memcpy(dst, src, len_bytes);
+    memmove(dst, src, len_bytes); /* the source may lie in the mapping, too */
     PM_BARRIER();
 }
 #endif
@@ -62,6 +69,37 @@ static inline void pm_read(void *dst, const void *src, size_t len_bytes) {
 static inline void pm_copy(void *dst, const void *src, size_t len_bytes) {
     OS_RECORD(.kind = OS_EVENT_COPY, .addr = dst, .len_bytes = len_bytes, .fd = -1);
     pm_move(dst, src, len_bytes);
+}
+
+/* pm_store64, pm_cas64 -- one aligned word, sequentially consistent. */
+static inline void pm_store64(_Atomic uint64_t *dst, uint64_t value) {
+    OS_RECORD(.kind = OS_EVENT_WORD, .addr = (const void *)dst, .len_bytes = 8, .fd = -1);
+    atomic_store(dst, value);
+}
+
+static inline bool pm_cas64(_Atomic uint64_t *dst, uint64_t *expected, uint64_t desired) {
+    OS_RECORD(.kind = OS_EVENT_WORD, .addr = (const void *)dst, .len_bytes = 8, .fd = -1);
+    return atomic_compare_exchange_strong(dst, expected, desired);
+}
+
+/* pm_fence -- between a store to a mapping and region_leave. */
+static inline void pm_fence(void) {
+    atomic_thread_fence(memory_order_seq_cst);
+}
+
+/* The same after an atomic instruction, which on x86 is a fence itself. */
+static inline void pm_fence_atomic(void) {
+#if defined(__x86_64__)
+    PM_BARRIER();
+#else
+    pm_fence();
+#endif
+}
+
+/* pm_fetch64 -- announces an atomic read-modify-write that follows. */
+static inline void pm_fetch64(const _Atomic uint64_t *dst) {
+    OS_RECORD(.kind = OS_EVENT_WORD, .addr = (const void *)dst, .len_bytes = 8, .fd = -1);
+    (void)dst;
 }
 
 /* pm_zero -- fill a range of a mapping with zeros. */

@@ -21,20 +21,31 @@ static uint64_t round_up(uint64_t bytes, uint64_t page) {
 /* A shared region maps the file over the whole stretch: pages work as soon as the file has them.
  * A private one reserves the stretch, maps the file over its start, and adds memory of its own
  * behind when it grows. */
-static int map_stretch(struct emmap_region *region, uint64_t stretch, uint64_t file_span) {
+static int map_stretch(struct emmap_region *region, void *address, uint64_t stretch,
+                       uint64_t file_span, uint64_t own_span) {
+    const unsigned at = region->map_flags & OS_MAP_AT;
+    const unsigned with = region->map_flags & ~at;
     void *map;
     int rc;
     if (region->shared) {
-        rc = os_map(NULL, stretch, region->prot, OS_MAP_SHARED, region->fd, region->map_off, &map);
+        rc = os_map(address, stretch, region->prot, OS_MAP_SHARED | with | at, region->fd,
+                    region->map_off, &map);
         if (rc) return rc;
         file_span = stretch;
+    } else if (with & OS_MAP_HUGETLB) {
+        /* Cannot lie in a reservation of small pages: it is all there is. */
+        rc = os_map(address, stretch, region->prot, OS_MAP_ANON | with | at, -1, 0, &map);
+        if (rc) return rc;
     } else {
-        rc = os_map(NULL, stretch, OS_PROT_NONE, OS_MAP_ANON, -1, 0, &map);
+        rc = os_map(address, stretch, OS_PROT_NONE, OS_MAP_ANON | at, -1, 0, &map);
         if (rc) return rc;
         void *got;
         if (file_span > 0)
-            rc = os_map(map, file_span, region->prot, OS_MAP_FIXED, region->fd, region->map_off,
-                        &got);
+            rc = os_map(map, file_span, region->prot, OS_MAP_FIXED | with, region->fd,
+                        region->map_off, &got);
+        if (rc == 0 && own_span > file_span)
+            rc = os_map((uint8_t *)map + file_span, own_span - file_span, region->prot,
+                        OS_MAP_FIXED | OS_MAP_ANON | with, -1, 0, &got);
         if (rc) {
             (void)os_unmap(map, stretch);
             return rc;
@@ -53,8 +64,10 @@ static int map_largest(struct emmap_region *region, const struct region_options 
     const uint64_t need =
         lead + (options->size_bytes > options->off ? options->size_bytes - options->off : 0);
     uint64_t stretch = options->stretch_bytes;
-    if (__builtin_add_overflow(stretch, lead + page, &stretch) || stretch > INT64_MAX)
+    if (__builtin_add_overflow(stretch, lead + page - 1, &stretch) || stretch > INT64_MAX)
         stretch = INT64_MAX;
+    const uint64_t most = (uint64_t)INT64_MAX - region->map_off; /* what a file offset can be */
+    if (stretch > most) stretch = most;
     stretch = stretch / page * page;
     const uint64_t least = round_up(need > 0 ? need : 1, page);
     if (stretch < least) stretch = least;
@@ -66,8 +79,8 @@ static int map_largest(struct emmap_region *region, const struct region_options 
     if (file_span > least) file_span = least;
 
     for (;;) {
-        const int rc = map_stretch(region, stretch, file_span);
-        if (rc != -ENOMEM || stretch == least) return rc;
+        const int rc = map_stretch(region, options->address, stretch, file_span, least);
+        if ((rc != -ENOMEM && rc != -EOVERFLOW) || stretch == least) return rc;
         stretch = stretch / 2 / page * page;
         if (stretch < least) stretch = least;
     }
@@ -80,13 +93,16 @@ int region_open(int fd, struct inode *inode, const struct region_options *option
     if (posix_memalign(&memory, _Alignof(struct emmap_region), sizeof(struct emmap_region)))
         return -ENOMEM;
     struct emmap_region *region = memory;
+    const uint64_t page = options->page_bytes ? options->page_bytes : rt->page_bytes;
     *region = (struct emmap_region){
-        .page_bytes = rt->page_bytes,
-        .map_off = options->off / rt->page_bytes * rt->page_bytes,
+        .page_bytes = page,
+        .map_off = options->off / page * page,
+        .map_flags = options->map_flags,
         .shared = options->shared,
         .prot = OS_PROT_READ | (options->write ? OS_PROT_WRITE : 0u),
         .fd = fd,
         .inode = inode,
+        .has_file = true,
         .pins = 1,
         .refs = 2, /* the caller's, and one for all pins together */
         .own_size = options->size_bytes,
@@ -145,8 +161,8 @@ static struct emmap_region *region_of(struct pool_job *job) {
 
 static void close_file(struct emmap_region *region) {
     inode_leave(region->inode);
-    (void)os_close(region->fd);
-    region->fd = -1;
+    if (region->fd >= 0) (void)os_close(region->fd);
+    region->has_file = false;
 }
 
 /* Calls step for the used part of the region, a bounded piece at a time, then for the rest. */
@@ -180,7 +196,7 @@ static void free_job(struct pool_job *job) {
     struct runtime *rt = runtime_get();
     registry_remove(region->entry);
     (void)in_steps(region, unmap_step);
-    if (region->fd >= 0) close_file(region);
+    if (region->has_file) close_file(region);
     atomic_fetch_sub_explicit(&rt->mapped_bytes, region->map_bytes, memory_order_relaxed);
     inode_unref(region->inode);
     pthread_mutex_destroy(&region->lock);
@@ -213,11 +229,13 @@ void region_unpin(struct emmap_region *region) {
 
 /* Bytes that come back read as zeros, also those that the handle itself had cut off, and those
  * that others have since put behind the file's old end. */
-int region_resize_private(struct emmap_region *region, uint64_t size_bytes) {
+int region_resize_private(struct emmap_region *region, bool grow_only, uint64_t *bytes) {
     const uint64_t page = region->page_bytes;
+    uint64_t size_bytes = *bytes;
     if (size_bytes > region_limit(region)) return -ENOMEM;
     pthread_mutex_lock(&region->lock);
     const uint64_t before = atomic_load_explicit(&region->own_size, memory_order_relaxed);
+    if (grow_only && size_bytes < before) size_bytes = before;
     int rc = 0;
     if (size_bytes > before) {
         const uint64_t tail = round_up(before - region->map_off, page) + region->map_off;
@@ -236,6 +254,7 @@ int region_resize_private(struct emmap_region *region, uint64_t size_bytes) {
     if (rc == 0) {
         if (size_bytes > region->private_end) region->private_end = size_bytes;
         atomic_store_explicit(&region->own_size, size_bytes, memory_order_release);
+        *bytes = size_bytes;
     }
     pthread_mutex_unlock(&region->lock);
     return rc;

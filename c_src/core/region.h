@@ -25,13 +25,16 @@
 
 /* A range of a region that a fault has replaced by zeros.
  *
- *   FREE --handler--> FILLING --handler--> MARKED --mmap, handler--> REPLACED --heal--> FREE
+ *   FREE --handler--> FILLING --handler--> MARKED --mmap, handler--> REPLACED
+ *                                             ^                          |  |
+ *                                             +--- handler, FAULT_ALL ---+  heal
+ *   FREE <--mmap, heal------------------------------------------ HEALING <--+
  */
-enum fault_state { FAULT_FREE, FAULT_FILLING, FAULT_MARKED, FAULT_REPLACED };
+enum fault_state { FAULT_FREE, FAULT_FILLING, FAULT_MARKED, FAULT_REPLACED, FAULT_HEALING };
 enum fault_kind {
     FAULT_TAIL, /* past the file's end, up to the end of the mapping */
     FAULT_PAGE, /* within the file: no space, or a read error */
-    FAULT_ALL,  /* there were more pages than places to note them */
+    FAULT_ALL,  /* there were more pages than places to note them; of a private region for good */
 };
 struct fault_range {
     _Atomic uint32_t state;
@@ -49,8 +52,8 @@ struct emmap_region {
     _Atomic uint64_t fault_word;  /* marks:24 heals:24 present:16, see fault.c */
     _Atomic uint32_t closed;
     bool shared;
-    unsigned prot;
-    int fd;
+    unsigned prot, map_flags;
+    _Atomic int fd; /* closed by the background thread, while a fault handler may look */
     struct inode *inode;
     _Atomic uint64_t file_span; /* from map_off on, what maps the file; a private region has
                                    memory of its own behind. Written under lock. */
@@ -60,6 +63,7 @@ struct emmap_region {
     _Atomic uint32_t refs;
     pthread_mutex_t lock; /* healing; growth of a private region */
     struct registry_entry *entry;
+    bool has_file; /* the descriptor is open and the inode entered; of the background thread */
     struct pool_job job;
     _Atomic uint64_t own_size;
     uint64_t private_end; /* of the bytes a private region ever had; under lock */
@@ -72,6 +76,9 @@ struct region_options {
     uint64_t size_bytes;    /* of a private region: its own */
     uint64_t stretch_bytes; /* to reserve from off on; halved, down to size_bytes, where refused */
     bool shared, write;
+    unsigned map_flags;  /* of enum os_map_flag, for the mapping of the file or the memory */
+    void *address;       /* with OS_MAP_AT in map_flags */
+    uint64_t page_bytes; /* 0: the system's */
 };
 
 /* region_open -- takes over fd and the caller's inode_enter with success. One pin, one ref. */
@@ -116,11 +123,14 @@ int region_leave(const struct emmap_region *region, uint64_t off, uint64_t len_b
 int region_settle(struct emmap_region *region, uint64_t off, uint64_t len_bytes, uint64_t size_seen,
                   bool final);
 
-/* region_resize_private -- the size that a private region has of its own. */
-int region_resize_private(struct emmap_region *region, uint64_t size_bytes);
+/* region_resize_private -- sets the size that a private region has of its own to *size_bytes; with
+ * grow_only it stays as it is, and is told, where that is larger. */
+int region_resize_private(struct emmap_region *region, bool grow_only, uint64_t *size_bytes);
 
 /* The fault handler; async-signal-safe. */
 bool region_on_fault(void *addr);
+/* region_has_faults -- some page is replaced right now. */
+bool region_has_faults(const struct emmap_region *region);
 uint64_t region_fault_count(const struct emmap_region *region);
 
 #endif

@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct emmap_file;
 struct emmap_region;
 struct inode;
 
@@ -46,10 +47,13 @@ struct runtime {
     uint32_t registry_free_hint;
 
     struct inode *inodes[INODE_BUCKETS];
+    _Atomic uint64_t serial; /* of what has no inode number */
 
     pthread_mutex_t pool_lock; /* guards the rest of this group */
     pthread_cond_t pool_wake;
     struct pool_job *pool_first, **pool_last;
+
+    struct emmap_file *files; /* open handles; guarded by lock */
 
     _Atomic uint64_t handles, regions, holds, faults, mapped_bytes;
 };

@@ -37,6 +37,10 @@ extern "C" {
     X(NETWORK_FS, network_fs, "the file lies on a network file system, and force was not given") \
     X(BUSY, busy, "another OS process has been changing the file's size for too long")           \
     X(PAST_END, past_end, "the range reaches past the end of the mapped file")                   \
+    X(NOTSUP, enotsup, "this system has no such thing")                                          \
+    X(ALIGNMENT, alignment, "an integer must lie on an 8-byte boundary of the file")             \
+    X(FOREIGN, foreign, "the file is of another kind")                                           \
+    X(CORRUPT, corrupt, "the file is damaged")                                                   \
     X(SYNC_FAILED, sync_failed,                                                                  \
       "an earlier sync of this file failed: what was written since the "                         \
       "sync before it may be lost")
@@ -64,15 +68,31 @@ EMMAP_API const char *emmap_error_message(int code);
 struct emmap_file;
 
 enum emmap_file_flag {
-    EMMAP_WRITE = 1u << 0,       /* map for writing; without it for reading only */
-    EMMAP_CREATE = 1u << 1,      /* make the file if it is missing; needs WRITE and a length */
-    EMMAP_TRUNCATE = 1u << 2,    /* empty the file, as the last step of open; needs WRITE */
-    EMMAP_SHARED = 1u << 3,      /* changes reach the file; else they are the handle's own */
-    EMMAP_FIT = 1u << 4,         /* stretch a shorter file, map a longer one whole */
-    EMMAP_FIXED_SIZE = 1u << 5,  /* resize is EMMAP_E_FIXED_SIZE */
-    EMMAP_AUTO_UNLINK = 1u << 6, /* delete the file at close */
-    EMMAP_SPARSE = 1u << 7,      /* reserve no disk space when the file grows */
-    EMMAP_FORCE = 1u << 8,       /* map on a network file system too */
+    EMMAP_WRITE = 1u << 0,            /* map for writing; without it for reading only */
+    EMMAP_CREATE = 1u << 1,           /* make the file if it is missing; needs WRITE and a length */
+    EMMAP_TRUNCATE = 1u << 2,         /* empty the file, as the last step of open; needs WRITE */
+    EMMAP_SHARED = 1u << 3,           /* changes reach the file; else they are the handle's own */
+    EMMAP_FIT = 1u << 4,              /* stretch a shorter file, map a longer one whole */
+    EMMAP_FIXED_SIZE = 1u << 5,       /* resize is EMMAP_E_FIXED_SIZE */
+    EMMAP_AUTO_UNLINK = 1u << 6,      /* delete the file at close */
+    EMMAP_SPARSE = 1u << 7,           /* reserve no disk space when the file grows */
+    EMMAP_FORCE = 1u << 8,            /* map on a network file system too */
+    EMMAP_EXTEND = 1u << 9,           /* a write past the end grows the file */
+    EMMAP_NOLOCK = 1u << 10,          /* a read may see a write in part */
+    EMMAP_NOFOLLOW = 1u << 11,        /* a symbolic link is -ELOOP */
+    EMMAP_LOCK_MEMORY = 1u << 12,     /* the pages stay in memory (mlock) */
+    EMMAP_ANON = 1u << 13,            /* no file; the path is ignored, off is 0, the length given */
+    EMMAP_AT = 1u << 14,              /* map at the option address; -EEXIST: it is in use */
+    EMMAP_POPULATE = 1u << 15,        /* touch all pages at open */
+    EMMAP_NONBLOCK = 1u << 16,        /* with POPULATE: only what needs no wait, that is nothing */
+    EMMAP_SHARED_VALIDATE = 1u << 17, /* with SHARED: unknown flags are refused */
+    EMMAP_SYNC = 1u << 18,            /* with SHARED_VALIDATE: on DAX files, stores are durable */
+    EMMAP_NORESERVE = 1u << 19,       /* reserve no swap */
+    EMMAP_NOCACHE = 1u << 20,         /* macOS: pages are dropped first */
+    EMMAP_UNINITIALIZED = 1u << 21,   /* with ANON, where the kernel was built for it */
+    EMMAP_HUGETLB = 1u << 22,         /* with ANON: huge pages, of the default size or */
+    EMMAP_HUGE_2MB = 1u << 23,
+    EMMAP_HUGE_1GB = 1u << 24,
 };
 
 struct emmap_file_options {
@@ -81,6 +101,7 @@ struct emmap_file_options {
     uint64_t off;                 /* byte of the file that is place 0 of the handle */
     uint64_t len_bytes;           /* 0: what the file holds from off on */
     uint64_t max_inc_bytes;       /* emmap_file_grow doubles below, adds above; 0: 64 MiB */
+    uint64_t address;             /* with AT: a multiple of the page size */
     uint64_t address_space_bytes; /* what resize may grow to; 0: a default of 4 to 64 GiB */
 };
 
@@ -216,6 +237,55 @@ struct emmap_file_info {
 
 /* emmap_file_info -- asks the file system, so sees others' growth and shrinking. */
 EMMAP_API int emmap_file_info(struct emmap_file *file, struct emmap_file_info *info);
+
+/* ------------------------------------------------------------- mapped files: the position */
+
+enum emmap_whence { EMMAP_SEEK_SET, EMMAP_SEEK_CUR, EMMAP_SEEK_END };
+
+/* emmap_file_seek -- set the position of the handle, of which Erlang's read, write and read_line
+ * start. May lie past the end. Returns 0 | -EINVAL (before the start, or 2^63 and above). */
+EMMAP_API int emmap_file_seek(struct emmap_file *file, enum emmap_whence whence, int64_t off,
+                              uint64_t *position);
+
+/* -------------------------------------------------------------- mapped files: integers */
+
+enum emmap_fetch { EMMAP_ADD, EMMAP_SUB, EMMAP_AND, EMMAP_OR, EMMAP_XOR, EMMAP_EXCHANGE };
+
+/* emmap_file_fetch -- one atomic read-modify-write of the 64-bit integer at off, which wraps.
+ * emmap_file_cas   -- store desired if the integer is expected; *old == expected tells.
+ * emmap_file_load, emmap_file_store
+ *
+ *   off   on an 8-byte boundary of the file, else EMMAP_E_ALIGNMENT
+ *   old   on success the value before
+ *
+ * Native byte order. Errors otherwise as emmap_file_write.
+ * Order    sequentially consistent
+ * Threads  any number
+ * Process  any number of OS processes
+ * Faults   touches a mapped page: may wait for the disk
+ */
+EMMAP_API int emmap_file_fetch(struct emmap_file *file, uint64_t off, enum emmap_fetch fetch,
+                               int64_t operand, int64_t *old);
+EMMAP_API int emmap_file_cas(struct emmap_file *file, uint64_t off, int64_t expected,
+                             int64_t desired, int64_t *old);
+EMMAP_API int emmap_file_load(struct emmap_file *file, uint64_t off, int64_t *value);
+EMMAP_API int emmap_file_store(struct emmap_file *file, uint64_t off, int64_t value);
+
+/* ------------------------------------------------------------------------ simple counters */
+
+/* emmap_counters_open -- a file of 64-bit counters (docs/format/counters.md), shared and writable.
+ *
+ *   count   how many; an existing file must have as many. 0: an existing file with any count
+ *   found   on success how many there are; counter i is the integer at emmap_counters_off(i)
+ *
+ * Returns  0 | EMMAP_E_FOREIGN, _CORRUPT, _SIZE_MISMATCH (the file is left as it was) | -errno
+ * Process  safe when several make the file at once
+ */
+EMMAP_API int emmap_counters_open(struct emmap_file **out, const char *path, uint64_t count,
+                                  uint64_t *found);
+static inline uint64_t emmap_counters_off(uint64_t i) {
+    return 16 + 8 * i;
+}
 
 /* --------------------------------------------------------------------- the whole OS process */
 

@@ -18,6 +18,8 @@
     X(allocated)      \
     X(badarg)         \
     X(best_effort)    \
+    X(bof)            \
+    X(cur)            \
     X(direct)         \
     X(eof)            \
     X(error)          \
@@ -38,6 +40,9 @@
     X(not_a_binary)   \
     X(not_a_handle)   \
     X(not_a_list)     \
+    X(not_64_bits)    \
+    X(not_a_count)    \
+    X(not_a_position) \
     X(not_an_integer) \
     X(not_iodata)     \
     X(nul)            \
@@ -82,28 +87,75 @@ enum nif_integer { NIF_INTEGER, NIF_OUT_OF_RANGE, NIF_NO_INTEGER };
 /* Out of range: negative, or beyond 64 bits. */
 enum nif_integer nif_get_uint64(ErlNifEnv *env, ERL_NIF_TERM term, uint64_t *out);
 
+/* A copy of up to this much stays on a normal scheduler: some 10 us when the pages are there. */
+enum { NIF_NORMAL_BYTES = 64 << 10 };
+
+/* Room for a result. A large one may fail to be had; a small one is in the caller's heap. */
+struct nif_buffer {
+    unsigned char *data;
+    uint64_t len_bytes;
+    bool is_large;
+    ErlNifBinary large;
+    ERL_NIF_TERM small;
+};
+bool nif_buffer_new(ErlNifEnv *env, uint64_t len_bytes, struct nif_buffer *out);
+/* The first len_bytes of it, as a binary. */
+ERL_NIF_TERM nif_buffer_term(ErlNifEnv *env, struct nif_buffer *buffer, uint64_t len_bytes);
+void nif_buffer_drop(struct nif_buffer *buffer);
+
+/* A file's name as a C string, to be given to enif_free; false with *why. */
+bool nif_get_name(ErlNifEnv *env, ERL_NIF_TERM term, char **out, ERL_NIF_TERM *why);
+
+ERL_NIF_TERM nif_read_error(ErlNifEnv *env, int rc);   /* past the end: eof */
+ERL_NIF_TERM nif_write_result(ErlNifEnv *env, int rc); /* past the end: badarg 2 */
+
 /* nif_options.c */
 struct nif_open_options {
     struct emmap_file_options file;
-    bool direct;
+    bool direct, debug;
 };
 /* false: *why is the reason of badarg */
 bool nif_get_open_options(ErlNifEnv *env, ERL_NIF_TERM list, struct nif_open_options *out,
                           ERL_NIF_TERM *why);
 
 /* nif_file.c */
-int nif_file_open_types(ErlNifEnv *env); /* at load and upgrade */
-#define NIF_FILE_CALLS(X)                         \
-    X(file_open, 4, ERL_NIF_DIRTY_JOB_IO_BOUND)   \
-    X(file_close, 1, ERL_NIF_DIRTY_JOB_IO_BOUND)  \
-    X(file_resize, 2, ERL_NIF_DIRTY_JOB_IO_BOUND) \
-    X(file_pread, 3, 0)                           \
-    X(file_pwrite, 3, 0)                          \
-    X(file_flush, 1, ERL_NIF_DIRTY_JOB_IO_BOUND)  \
-    X(file_sync, 1, ERL_NIF_DIRTY_JOB_IO_BOUND)   \
-    X(file_sync, 3, ERL_NIF_DIRTY_JOB_IO_BOUND)   \
-    X(file_info, 1, ERL_NIF_DIRTY_JOB_IO_BOUND)   \
-    X(stats, 0, 0)
+struct emmap_file;
+struct emmap_file *nif_get_file(ErlNifEnv *env, ERL_NIF_TERM term);   /* NULL: no handle */
+ERL_NIF_TERM nif_new_handle(ErlNifEnv *env, struct emmap_file *file); /* takes it over */
+int nif_file_open_types(ErlNifEnv *env);                              /* at load and upgrade */
+#define NIF_FILE_CALLS(X)                               \
+    X(file_open, 4, ERL_NIF_DIRTY_JOB_IO_BOUND)         \
+    X(file_close, 1, ERL_NIF_DIRTY_JOB_IO_BOUND)        \
+    X(file_resize, 2, ERL_NIF_DIRTY_JOB_IO_BOUND)       \
+    X(file_pread, 3, 0)                                 \
+    X(file_pwrite, 3, 0)                                \
+    X(file_flush, 1, ERL_NIF_DIRTY_JOB_IO_BOUND)        \
+    X(file_sync, 1, ERL_NIF_DIRTY_JOB_IO_BOUND)         \
+    X(file_sync, 3, ERL_NIF_DIRTY_JOB_IO_BOUND)         \
+    X(file_info, 1, ERL_NIF_DIRTY_JOB_IO_BOUND)         \
+    X(handles, 0, ERL_NIF_DIRTY_JOB_CPU_BOUND)          \
+    X(stats, 0, 0)                                      \
+    X(file_debug, 1, 0)                                 \
+    X(file_pwrite_dirty, 3, ERL_NIF_DIRTY_JOB_IO_BOUND) \
+    X(file_write_dirty, 2, ERL_NIF_DIRTY_JOB_IO_BOUND)  \
+    X(file_read, 2, 0)                                  \
+    X(file_read_line, 1, 0)                             \
+    X(file_write, 2, 0)                                 \
+    X(file_position, 3, 0)                              \
+    X(file_truncate, 1, ERL_NIF_DIRTY_JOB_IO_BOUND)     \
+    X(file_allocate, 3, ERL_NIF_DIRTY_JOB_IO_BOUND)     \
+    X(file_advise, 4, ERL_NIF_DIRTY_JOB_IO_BOUND)       \
+    X(file_handle_info, 1, ERL_NIF_DIRTY_JOB_IO_BOUND)  \
+    X(file_add, 3, 0)                                   \
+    X(file_sub, 3, 0)                                   \
+    X(file_and, 3, 0)                                   \
+    X(file_or, 3, 0)                                    \
+    X(file_xor, 3, 0)                                   \
+    X(file_exchange, 3, 0)                              \
+    X(file_cas, 4, 0)                                   \
+    X(file_load, 2, 0)                                  \
+    X(file_store, 3, 0)                                 \
+    X(counters_open, 2, ERL_NIF_DIRTY_JOB_IO_BOUND)
 #define NIF_DECLARE(name, arity, flags) \
     ERL_NIF_TERM nif_##name##_##arity(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]);
 NIF_FILE_CALLS(NIF_DECLARE)

@@ -6,9 +6,6 @@
 #include "nif/nif.h"
 #include "store/file.h"
 
-/* A copy of up to this much stays on a normal scheduler: some 10 us when the pages are there. */
-static const uint64_t NORMAL_BYTES = 64u << 10;
-
 /* The owner of the binaries that lie in a mapping: one for a handle, kept by the open handle and
  * by each binary, so that the mapping stays as long as any of them. */
 struct direct {
@@ -19,7 +16,7 @@ struct handle {
     struct emmap_file *file;
     pthread_mutex_t lock;  /* guards direct */
     struct direct *direct; /* NULL: not asked for, or closed */
-    bool is_direct;
+    bool is_direct, debug;
 };
 
 static ErlNifResourceType *handle_type, *direct_type;
@@ -57,6 +54,11 @@ static ERL_NIF_TERM make_map(ErlNifEnv *env, const ERL_NIF_TERM pairs[][2], size
     return map;
 }
 
+struct emmap_file *nif_get_file(ErlNifEnv *env, ERL_NIF_TERM term) {
+    struct handle *h = get_handle(env, term);
+    return h ? h->file : NULL;
+}
+
 /* ------------------------------------------------------------------------- open and close */
 
 static struct direct *make_direct(struct emmap_file *file) {
@@ -87,6 +89,14 @@ free_file:
     return NULL;
 }
 
+ERL_NIF_TERM nif_new_handle(ErlNifEnv *env, struct emmap_file *file) {
+    struct handle *h = make_handle(file, false);
+    if (!h) return atoms.undefined_;
+    const ERL_NIF_TERM term = enif_make_resource(env, h);
+    enif_release_resource(h);
+    return term;
+}
+
 static ERL_NIF_TERM opened(ErlNifEnv *env, struct handle *h, bool existed) {
     const ERL_NIF_TERM info[][2] = {
         {atoms.exist_, existed ? atoms.true_ : atoms.false_},
@@ -95,20 +105,6 @@ static ERL_NIF_TERM opened(ErlNifEnv *env, struct handle *h, bool existed) {
     const ERL_NIF_TERM term = enif_make_resource(env, h);
     enif_release_resource(h);
     return enif_make_tuple3(env, atoms.ok_, term, make_map(env, info, 2));
-}
-
-/* A file's name as a C string; false with *why. */
-static bool get_name(ErlNifEnv *env, ERL_NIF_TERM term, char **out, ERL_NIF_TERM *why) {
-    ErlNifBinary name;
-    *why = atoms.not_a_binary_;
-    if (!enif_inspect_binary(env, term, &name)) return false;
-    *why = atoms.nul_;
-    if (memchr(name.data, 0, name.size)) return false;
-    char *copy = enif_alloc(name.size + 1);
-    memcpy(copy, name.data, name.size);
-    copy[name.size] = '\0';
-    *out = copy;
-    return true;
 }
 
 /* file_open(Name, Off, Len, Options) -> {ok, Handle, #{exist, size}} */
@@ -124,7 +120,7 @@ ERL_NIF_TERM nif_file_open_4(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]
     }
     if (!nif_get_open_options(env, argv[3], &options, &why)) return nif_badarg(env, 4, why);
     char *name;
-    if (!get_name(env, argv[0], &name, &why)) return nif_badarg(env, 1, why);
+    if (!nif_get_name(env, argv[0], &name, &why)) return nif_badarg(env, 1, why);
 
     struct emmap_file *file;
     bool existed;
@@ -132,7 +128,16 @@ ERL_NIF_TERM nif_file_open_4(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]
     enif_free(name);
     if (rc) return nif_error(env, rc);
     struct handle *h = make_handle(file, options.direct);
-    return h ? opened(env, h, existed) : nif_error(env, -ENOMEM);
+    if (!h) return nif_error(env, -ENOMEM);
+    h->debug = options.debug;
+    return opened(env, h, existed);
+}
+
+/* file_debug(Handle) -> boolean(): was it opened with debug? */
+ERL_NIF_TERM nif_file_debug_1(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)argc;
+    const struct handle *h = get_handle(env, argv[0]);
+    return h && h->debug ? atoms.true_ : atoms.false_;
 }
 
 ERL_NIF_TERM nif_file_close_1(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
@@ -164,10 +169,6 @@ static bool get_range(ErlNifEnv *env, const ERL_NIF_TERM argv[], uint64_t *off, 
     return true;
 }
 
-static ERL_NIF_TERM read_error(ErlNifEnv *env, int rc) {
-    return rc == EMMAP_E_PAST_END ? atoms.eof_ : nif_error(env, rc);
-}
-
 static ERL_NIF_TERM direct_binary(ErlNifEnv *env, struct handle *h, const void *at, uint64_t len) {
     ERL_NIF_TERM binary = atoms.undefined_;
     pthread_mutex_lock(&h->lock);
@@ -177,66 +178,45 @@ static ERL_NIF_TERM direct_binary(ErlNifEnv *env, struct handle *h, const void *
                                                        : nif_ok(env, binary);
 }
 
-typedef int find_range(struct emmap_file *file, uint64_t off, uint64_t len, const void **at,
-                       uint64_t *got);
-typedef int read_range(struct emmap_file *file, uint64_t off, void *buf, uint64_t len,
-                       uint64_t *got);
-
-static ERL_NIF_TERM copied(ErlNifEnv *env, struct handle *h, uint64_t off, uint64_t len,
-                           read_range *read) {
-    ErlNifBinary large;
-    ERL_NIF_TERM binary;
-    unsigned char *buf;
-    const bool is_large = len > NORMAL_BYTES;
-    if (is_large) {
-        if (!enif_alloc_binary(len, &large)) return nif_error(env, -ENOMEM);
-        buf = large.data;
-    } else {
-        buf = enif_make_new_binary(env, len, &binary); /* up to 64 bytes in the caller's heap */
-    }
+/* undefined: it would have to wait. */
+static ERL_NIF_TERM copied(ErlNifEnv *env, struct handle *h, bool wait, uint64_t off,
+                           uint64_t len) {
+    struct nif_buffer buffer;
+    if (!nif_buffer_new(env, len, &buffer)) return nif_error(env, -ENOMEM);
     uint64_t got;
-    const int rc = read(h->file, off, buf, len, &got);
-    if (rc) {
-        if (is_large) enif_release_binary(&large);
-        return rc == -EAGAIN ? atoms.undefined_ : read_error(env, rc);
-    }
-    if (is_large) binary = enif_make_binary(env, &large);
-    return nif_ok(env, got == len ? binary : enif_make_sub_binary(env, binary, 0, got));
+    const int rc = file_read(h->file, wait, off, buffer.data, len, &got);
+    if (rc == 0) return nif_ok(env, nif_buffer_term(env, &buffer, got));
+    nif_buffer_drop(&buffer);
+    return rc == -EAGAIN && !wait ? atoms.undefined_ : nif_read_error(env, rc);
 }
 
-/* One pread with either pair of calls; undefined: it would have to wait, or is large. */
-static ERL_NIF_TERM pread_with(ErlNifEnv *env, const ERL_NIF_TERM argv[], find_range *find,
-                               read_range *read, uint64_t most_bytes) {
+/* undefined: it would have to wait, or is large. */
+static ERL_NIF_TERM pread_with(ErlNifEnv *env, const ERL_NIF_TERM argv[], bool wait) {
     struct handle *h = get_handle(env, argv[0]);
     if (!h) return nif_badarg(env, 1, atoms.not_a_handle_);
     uint64_t off, len, got;
     ERL_NIF_TERM bad;
     if (!get_range(env, argv, &off, &len, &bad)) return bad;
     const void *at;
-    const int rc = find(h->file, off, len, &at, &got);
-    if (rc == -EAGAIN) return atoms.undefined_;
-    if (rc) return read_error(env, rc);
+    const int rc = file_pointer(h->file, wait, off, len, &at, &got);
+    if (rc == -EAGAIN && !wait) return atoms.undefined_;
+    if (rc) return nif_read_error(env, rc);
     if (h->is_direct) return direct_binary(env, h, at, got);
-    if (got > most_bytes) return atoms.undefined_;
-    return copied(env, h, off, got, read);
+    if (got > NIF_NORMAL_BYTES && !wait) return atoms.undefined_;
+    return copied(env, h, wait, off, got);
 }
 
 static ERL_NIF_TERM pread_dirty(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     (void)argc;
-    return pread_with(env, argv, emmap_file_pointer, emmap_file_read, UINT64_MAX);
+    return pread_with(env, argv, true);
 }
 
 /* file_pread(Handle, Off, Len) -> {ok, Binary} | eof */
 ERL_NIF_TERM nif_file_pread_3(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
-    const ERL_NIF_TERM result =
-        pread_with(env, argv, file_try_pointer, file_try_read, NORMAL_BYTES);
+    const ERL_NIF_TERM result = pread_with(env, argv, false);
     if (!enif_is_identical(result, atoms.undefined_)) return result;
     return enif_schedule_nif(env, "file_pread", ERL_NIF_DIRTY_JOB_IO_BOUND, pread_dirty, argc,
                              argv);
-}
-
-static ERL_NIF_TERM write_result(ErlNifEnv *env, int rc) {
-    return rc == EMMAP_E_PAST_END ? nif_badarg(env, 2, atoms.past_end_) : nif_result(env, rc);
 }
 
 /* Everything but the data; true with *h and *off. */
@@ -255,7 +235,8 @@ static bool get_write(ErlNifEnv *env, const ERL_NIF_TERM argv[], struct handle *
     return false;
 }
 
-static ERL_NIF_TERM pwrite_dirty(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+/* file_pwrite_dirty(Handle, Off, IoData) -> ok: what is large, or whose length is not known. */
+ERL_NIF_TERM nif_file_pwrite_dirty_3(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     (void)argc;
     struct handle *h;
     uint64_t off;
@@ -264,23 +245,22 @@ static ERL_NIF_TERM pwrite_dirty(ErlNifEnv *env, int argc, const ERL_NIF_TERM ar
     if (!get_write(env, argv, &h, &off, &bad)) return bad;
     if (!enif_inspect_iolist_as_binary(env, argv[2], &data))
         return nif_badarg(env, 3, atoms.not_iodata_);
-    return write_result(env, emmap_file_write(h->file, off, data.data, data.size));
+    return nif_write_result(env, file_write(h->file, true, off, data.data, data.size));
 }
 
-/* file_pwrite(Handle, Off, IoData) -> ok. A list, whose length is not known, is flattened on a
- * dirty scheduler. */
+/* file_pwrite(Handle, Off, Binary) -> ok. The caller has looked at the size: to look at an
+ * unaligned binary here would copy it. */
 ERL_NIF_TERM nif_file_pwrite_3(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     struct handle *h;
     uint64_t off;
     ERL_NIF_TERM bad;
     ErlNifBinary data;
     if (!get_write(env, argv, &h, &off, &bad)) return bad;
-    if (enif_inspect_binary(env, argv[2], &data) && data.size <= NORMAL_BYTES) {
-        const int rc = file_try_write(h->file, off, data.data, data.size);
-        if (rc != -EAGAIN) return write_result(env, rc);
-    }
-    return enif_schedule_nif(env, "file_pwrite", ERL_NIF_DIRTY_JOB_IO_BOUND, pwrite_dirty, argc,
-                             argv);
+    if (!enif_inspect_binary(env, argv[2], &data)) return nif_badarg(env, 3, atoms.not_iodata_);
+    const int rc = file_write(h->file, false, off, data.data, data.size);
+    if (rc != -EAGAIN) return nif_write_result(env, rc);
+    return enif_schedule_nif(env, "file_pwrite", ERL_NIF_DIRTY_JOB_IO_BOUND,
+                             nif_file_pwrite_dirty_3, argc, argv);
 }
 
 /* --------------------------------------------------------------------- size and durability */
@@ -374,6 +354,33 @@ ERL_NIF_TERM nif_file_info_1(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]
         {atoms.sync_error_, info.sync_error ? sync_reason(env, h) : atoms.undefined_},
     };
     return nif_ok(env, make_map(env, pairs, sizeof pairs / sizeof *pairs));
+}
+
+struct listing {
+    ErlNifEnv *env;
+    ERL_NIF_TERM list;
+};
+
+static void list_file(void *ctx, struct emmap_file *file) {
+    struct listing *l = ctx;
+    ERL_NIF_TERM name;
+    const char *path = file->flags & EMMAP_ANON ? "" : file->full_path;
+    const size_t len = strlen(path);
+    memcpy(enif_make_new_binary(l->env, len, &name), path, len);
+    const ERL_NIF_TERM row =
+        enif_make_tuple5(l->env, name, enif_make_uint64(l->env, emmap_file_size(file)),
+                         file->flags & EMMAP_SHARED ? atoms.shared_ : atoms.private_,
+                         file->flags & EMMAP_WRITE ? atoms.read_write_ : atoms.read_,
+                         enif_make_uint64(l->env, region_fault_count(file->region)));
+    l->list = enif_make_list_cell(l->env, row, l->list);
+}
+
+/* handles() -> [{Name, Size, shared | private, read | read_write, Faults}] */
+ERL_NIF_TERM nif_handles_0(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)argc, (void)argv;
+    struct listing l = {.env = env, .list = enif_make_list(env, 0)};
+    file_each(list_file, &l);
+    return l.list;
 }
 
 ERL_NIF_TERM nif_stats_0(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {

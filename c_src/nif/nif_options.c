@@ -6,7 +6,7 @@
 /* What the list says, before it is looked at as a whole. */
 struct parsed {
     struct nif_open_options *out;
-    bool private;
+    bool private, lock, fixed;
     uint64_t size;
 };
 
@@ -24,6 +24,21 @@ static const struct {
     {"auto_unlink", EMMAP_AUTO_UNLINK},
     {"sparse", EMMAP_SPARSE},
     {"force", EMMAP_FORCE},
+    {"extend", EMMAP_EXTEND},
+    {"nolock", EMMAP_NOLOCK},
+    {"nofollow", EMMAP_NOFOLLOW},
+    {"lock_memory", EMMAP_LOCK_MEMORY},
+    {"anon", EMMAP_ANON},
+    {"populate", EMMAP_POPULATE},
+    {"nonblock", EMMAP_NONBLOCK},
+    {"shared_validate", EMMAP_SHARED | EMMAP_SHARED_VALIDATE},
+    {"sync", EMMAP_SYNC},
+    {"noreserve", EMMAP_NORESERVE},
+    {"nocache", EMMAP_NOCACHE},
+    {"uninitialized", EMMAP_UNINITIALIZED},
+    {"hugetlb", EMMAP_HUGETLB},
+    {"huge_2mb", EMMAP_HUGE_2MB},
+    {"huge_1gb", EMMAP_HUGE_1GB},
 };
 
 static void take_size(struct parsed *p, uint64_t value) {
@@ -38,6 +53,11 @@ static void take_chmod(struct parsed *p, uint64_t value) {
     p->out->file.mode = (uint32_t)value;
 }
 
+static void take_address(struct parsed *p, uint64_t value) {
+    p->out->file.flags |= EMMAP_AT;
+    p->out->file.address = value;
+}
+
 static void take_address_space(struct parsed *p, uint64_t value) {
     p->out->file.address_space_bytes = value;
 }
@@ -50,6 +70,7 @@ static const struct {
     {"size", 0, INT64_MAX, take_size},
     {"max_inc_size", 1, INT64_MAX, take_max_inc_size},
     {"chmod", 1, 07777, take_chmod},
+    {"address", 1, INT64_MAX, take_address},
     {"address_space", 1, INT64_MAX, take_address_space},
 };
 
@@ -58,6 +79,9 @@ enum outcome { TAKEN, UNKNOWN, BAD_VALUE };
 static enum outcome flag_option(const char *name, struct parsed *p) {
     if (strcmp(name, "direct") == 0) return p->out->direct = true, TAKEN;
     if (strcmp(name, "private") == 0) return p->private = true, TAKEN;
+    if (strcmp(name, "lock") == 0) return p->lock = true, TAKEN;
+    if (strcmp(name, "fixed") == 0) return p->fixed = true, TAKEN;
+    if (strcmp(name, "debug") == 0) return p->out->debug = true, TAKEN;
     for (size_t i = 0; i < sizeof flag_options / sizeof *flag_options; i++) {
         if (strcmp(name, flag_options[i].name) != 0) continue;
         p->out->file.flags |= flag_options[i].flag;
@@ -91,17 +115,28 @@ static enum outcome take_option(ErlNifEnv *env, ERL_NIF_TERM option, struct pars
     return UNKNOWN;
 }
 
+static bool exclude(ErlNifEnv *env, bool both, const char *a, const char *b, ERL_NIF_TERM *why) {
+    if (both) *why = enif_make_tuple3(env, atoms.exclude_, nif_atom(env, a), nif_atom(env, b));
+    return both;
+}
+
+static bool needs(ErlNifEnv *env, bool lacks, const char *a, const char *b, ERL_NIF_TERM *why) {
+    if (lacks) *why = enif_make_tuple3(env, atoms.needs_, nif_atom(env, a), nif_atom(env, b));
+    return lacks;
+}
+
 /* Options that cannot stand together, or not alone. */
 static bool agree(ErlNifEnv *env, const struct parsed *p, ERL_NIF_TERM *why) {
-    const uint32_t flags = p->out->file.flags;
-    if ((flags & EMMAP_SHARED) && p->private) {
-        *why = enif_make_tuple3(env, atoms.exclude_, atoms.shared_, atoms.private_);
+    const uint32_t f = p->out->file.flags;
+    if (exclude(env, (f & EMMAP_SHARED) && p->private, "shared", "private", why) ||
+        exclude(env, (f & EMMAP_NOLOCK) && p->lock, "lock", "nolock", why) ||
+        exclude(env, (f & EMMAP_POPULATE) && (f & EMMAP_SPARSE), "populate", "sparse", why) ||
+        needs(env, (f & EMMAP_TRUNCATE) && !(f & EMMAP_WRITE), "truncate", "write", why) ||
+        needs(env, (f & EMMAP_EXTEND) && !(f & EMMAP_WRITE), "extend", "write", why) ||
+        needs(env, (f & EMMAP_SYNC) && !(f & EMMAP_SHARED_VALIDATE), "sync", "shared_validate",
+              why) ||
+        needs(env, p->fixed && !(f & EMMAP_AT), "fixed", "address", why))
         return false;
-    }
-    if ((flags & EMMAP_TRUNCATE) && !(flags & EMMAP_WRITE)) {
-        *why = enif_make_tuple3(env, atoms.needs_, atoms.truncate_, atoms.write_);
-        return false;
-    }
     if (p->size > 0 && p->out->file.len_bytes > 0 && p->size != p->out->file.len_bytes) {
         *why = atoms.size_differs_;
         return false;

@@ -6,6 +6,7 @@
 #ifndef EMMAP_OS_H
 #define EMMAP_OS_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -23,6 +24,7 @@ struct os_stat {
 enum os_fs_kind {
     OS_FS_LOCAL,       /* allocated space is kept for the file */
     OS_FS_BEST_EFFORT, /* copy-on-write or unknown: an overwrite may need space of its own */
+    OS_FS_HUGE,        /* hugetlbfs: pages of another size */
     OS_FS_NETWORK,     /* pages are not shared with the other machines that map the file */
 };
 
@@ -33,7 +35,8 @@ struct os_fs {
 
 enum os_open_flag {
     OS_OPEN_WRITE = 1u << 0,
-    OS_OPEN_MAKE = 1u << 1, /* the file must be missing, and is made */
+    OS_OPEN_MAKE = 1u << 1,     /* the file must be missing, and is made */
+    OS_OPEN_NOFOLLOW = 1u << 2, /* -ELOOP: the name is that of a symbolic link */
 };
 
 /* Never waits for a peer (a FIFO), never becomes a controlling terminal; close-on-exec. */
@@ -41,9 +44,12 @@ int os_open(const char *path, unsigned flags, uint32_t mode, int *fd);
 int os_close(int fd);
 int os_dup(int fd, int *out); /* close-on-exec; shares the lock of os_try_lock */
 int os_stat(const char *path, struct os_stat *out);
-int os_fstat(int fd, struct os_stat *out); /* async-signal-safe */
+int os_lstat(const char *path, struct os_stat *out); /* -ELOOP: a symbolic link */
+int os_fstat(int fd, struct os_stat *out);           /* async-signal-safe */
 int os_fs(int fd, struct os_fs *out);
 int os_unlink(const char *path);
+int os_link(const char *from, const char *to); /* -EEXIST: to is there */
+uint64_t os_pid(void);
 int os_getcwd(char *buf, size_t len_bytes);
 
 /* Sets the file's size. */
@@ -55,14 +61,36 @@ int os_allocate(int fd, uint64_t off, uint64_t len_bytes);
 /* Zeroes a range within the size; with keep its space stays reserved. -EOPNOTSUPP. */
 int os_zero(int fd, uint64_t off, uint64_t len_bytes, bool keep);
 
+enum os_advice {
+    OS_ADVICE_NORMAL,
+    OS_ADVICE_SEQUENTIAL,
+    OS_ADVICE_RANDOM,
+    OS_ADVICE_NO_REUSE,
+    OS_ADVICE_WILL_NEED,
+    OS_ADVICE_DONT_NEED,
+};
+/* How a range will be used; where the system takes no advice it does nothing. */
+int os_advise(int fd, uint64_t off, uint64_t len_bytes, enum os_advice advice);
+
+/* What the file system keeps of a file, times in seconds since 1970. */
+struct os_details {
+    uint64_t size_bytes, links, dev, rdev, ino;
+    uint32_t mode, uid, gid;
+    int64_t accessed_s, modified_s, changed_s;
+};
+int os_details(int fd, struct os_details *out);
+
 /* An advisory lock that excludes other OS processes (and other descriptors) of the same file.
  * -EAGAIN: somebody holds it. -EOPNOTSUPP: there are none here. */
 int os_try_lock(int fd);
 int os_unlock(int fd);
 
-int os_sync(int fd); /* data and size, through the device's cache */
-int os_sync_range(int fd, void *addr, size_t len_bytes); /* a page-aligned range of a mapping */
-int os_sync_parent(const char *path);                    /* the directory entry */
+/* The file's data and size, through the device's cache; addr is where all of it is mapped, for
+ * systems that ask for that. */
+int os_sync(int fd, void *addr, size_t len_bytes);
+/* A page-aligned range of a mapping, and its place in the file. */
+int os_sync_range(int fd, void *addr, uint64_t off, size_t len_bytes);
+int os_sync_parent(const char *path);                                 /* the directory entry */
 int os_writeback(int fd, void *addr, uint64_t off, size_t len_bytes); /* starts, does not wait */
 
 enum os_prot { OS_PROT_NONE = 0, OS_PROT_READ = 1, OS_PROT_WRITE = 2 };
@@ -70,17 +98,32 @@ enum os_map_flag {
     OS_MAP_SHARED = 1u << 0, /* else private */
     OS_MAP_ANON = 1u << 1,
     OS_MAP_FIXED = 1u << 2, /* replaces what is mapped at addr */
+    OS_MAP_AT = 1u << 3,    /* at addr; -EEXIST: something is mapped there */
+    OS_MAP_SHARED_VALIDATE = 1u << 4,
+    OS_MAP_SYNC = 1u << 5,
+    OS_MAP_NORESERVE = 1u << 6,
+    OS_MAP_NOCACHE = 1u << 7,
+    OS_MAP_UNINITIALIZED = 1u << 8,
+    OS_MAP_HUGETLB = 1u << 9, /* huge pages of the default size, or of one of these: */
+    OS_MAP_HUGE_2MB = 1u << 10,
+    OS_MAP_HUGE_1GB = 1u << 11,
 };
+/* Those of the flags that this system lacks. */
+unsigned os_map_lacks(unsigned flags);
 
 /* Async-signal-safe. Anonymous maps reserve no swap. */
 int os_map(void *addr, size_t len_bytes, unsigned prot, unsigned flags, int fd, uint64_t off,
            void **out);
 int os_unmap(void *addr, size_t len_bytes);
 int os_no_dump(void *addr, size_t len_bytes);
-size_t os_page_bytes(void); /* cannot fail */
+int os_lock_memory(void *addr, size_t len_bytes);
+size_t os_huge_page_bytes(unsigned flags); /* of OS_MAP_HUGE*; 0: not known here */
+size_t os_page_bytes(void);                /* cannot fail */
 
 /* A detached thread with signals blocked. */
 int os_thread(void (*run)(void *), void *arg);
+/* -EAGAIN: until_ms, as os_now_ms has it, has come. */
+int os_mutex_lock_until(pthread_mutex_t *mutex, uint64_t until_ms);
 void os_sleep_ms(unsigned ms);
 uint64_t os_now_ms(void); /* monotonic */
 

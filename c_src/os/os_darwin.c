@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/param.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 int os_fs(int fd, struct os_fs *out) {
@@ -31,6 +32,9 @@ int os_fs(int fd, struct os_fs *out) {
 int os_allocate(int fd, uint64_t off, uint64_t len_bytes) {
     OS_FAIL(ALLOCATE);
     if (off > INT64_MAX || len_bytes > INT64_MAX - off) return -EFBIG;
+    struct stat st;
+    if (fstat(fd, &st)) return -errno;
+    if (off < (uint64_t)st.st_size) return -EOPNOTSUPP;
     fstore_t store = {.fst_flags = F_ALLOCATEALL,
                       .fst_posmode = F_PEOFPOSMODE,
                       .fst_offset = 0,
@@ -71,16 +75,30 @@ int os_unix_fsync(int fd) {
     return fsync(fd) ? -errno : 0;
 }
 
-int os_sync_range(int fd, void *addr, size_t len_bytes) {
-    OS_FAIL(SYNC_RANGE);
-    if (msync(addr, len_bytes, MS_SYNC)) return -errno;
+int os_unix_sync_device(int fd) {
     return os_unix_fsync(fd);
+}
+
+int os_unix_sync_pages(void *addr, size_t len_bytes) {
+    return msync(addr, len_bytes, MS_SYNC) ? -errno : 0;
 }
 
 int os_writeback(int fd, void *addr, uint64_t off, size_t len_bytes) {
     OS_FAIL(WRITEBACK);
     (void)fd, (void)off;
     return msync(addr, len_bytes, MS_ASYNC) ? -errno : 0;
+}
+
+/* There is no posix_fadvise. */
+int os_advise(int fd, uint64_t off, uint64_t len_bytes, enum os_advice advice) {
+    OS_FAIL(ADVISE);
+    (void)fd, (void)off, (void)len_bytes, (void)advice;
+    return 0;
+}
+
+size_t os_huge_page_bytes(unsigned flags) {
+    (void)flags;
+    return 0;
 }
 
 int os_no_dump(void *addr, size_t len_bytes) {

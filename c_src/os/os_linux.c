@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/vfs.h>
@@ -26,6 +27,7 @@ static const struct {
     {0x0BD00BD0, OS_FS_NETWORK},     /* lustre */
     {0x01161970, OS_FS_NETWORK},     /* gfs2 */
     {0x7461636F, OS_FS_NETWORK},     /* ocfs2 */
+    {0x958458F6, OS_FS_HUGE},        /* hugetlbfs */
     {0x9123683E, OS_FS_BEST_EFFORT}, /* btrfs: copies on write */
     {0x2FC12FC1, OS_FS_BEST_EFFORT}, /* zfs: likewise */
     {0xCA451A4E, OS_FS_BEST_EFFORT}, /* bcachefs: likewise */
@@ -57,7 +59,8 @@ int os_fs(int fd, struct os_fs *out) {
 
 static int allocate(int fd, int mode, uint64_t off, uint64_t len_bytes) {
     if (off > INT64_MAX || len_bytes > INT64_MAX - off) return -EFBIG;
-    int rc;
+    int rc = os_unix_check_size(fd, off + len_bytes);
+    if (rc) return rc;
     do
         rc = fallocate(fd, mode, (off_t)off, (off_t)len_bytes);
     while (rc && errno == EINTR);
@@ -82,8 +85,10 @@ int os_extend(int fd, uint64_t from_bytes, uint64_t to_bytes) {
 
 int os_zero(int fd, uint64_t off, uint64_t len_bytes, bool keep) {
     OS_FAIL(ZERO);
-    return allocate(fd, (keep ? FALLOC_FL_ZERO_RANGE : FALLOC_FL_PUNCH_HOLE) | FALLOC_FL_KEEP_SIZE,
-                    off, len_bytes);
+    const int how = keep ? FALLOC_FL_ZERO_RANGE : FALLOC_FL_PUNCH_HOLE;
+    const int rc = allocate(fd, how | FALLOC_FL_KEEP_SIZE, off, len_bytes);
+    if (rc == 0) OS_RECORD(.kind = OS_EVENT_ZERO, .fd = fd, .off = off, .len_bytes = len_bytes);
+    return rc;
 }
 
 /* Open-file-description locks belong to the descriptor, not to the process: closing another
@@ -123,10 +128,14 @@ int os_unix_fsync(int fd) {
     return fdatasync(fd) ? -errno : 0;
 }
 
-int os_sync_range(int fd, void *addr, size_t len_bytes) {
-    OS_FAIL(SYNC_RANGE);
+int os_unix_sync_device(int fd) {
     (void)fd;
-    return msync(addr, len_bytes, MS_SYNC) ? -errno : 0;
+    return 0;
+}
+
+int os_unix_sync_pages(void *addr, size_t len_bytes) {
+    (void)addr, (void)len_bytes;
+    return 0; /* the descriptor covers them */
 }
 
 /* msync(MS_ASYNC) starts no I/O on Linux. */
@@ -135,6 +144,30 @@ int os_writeback(int fd, void *addr, uint64_t off, size_t len_bytes) {
     (void)addr;
     if (sync_file_range(fd, (off_t)off, (off_t)len_bytes, SYNC_FILE_RANGE_WRITE) == 0) return 0;
     return errno == ENOSYS || errno == ESPIPE ? 0 : -errno;
+}
+
+int os_advise(int fd, uint64_t off, uint64_t len_bytes, enum os_advice advice) {
+    OS_FAIL(ADVISE);
+    static const int advices[] = {
+        [OS_ADVICE_NORMAL] = POSIX_FADV_NORMAL,      [OS_ADVICE_SEQUENTIAL] = POSIX_FADV_SEQUENTIAL,
+        [OS_ADVICE_RANDOM] = POSIX_FADV_RANDOM,      [OS_ADVICE_NO_REUSE] = POSIX_FADV_NOREUSE,
+        [OS_ADVICE_WILL_NEED] = POSIX_FADV_WILLNEED, [OS_ADVICE_DONT_NEED] = POSIX_FADV_DONTNEED,
+    };
+    if (off > INT64_MAX || len_bytes > INT64_MAX) return -EINVAL;
+    return -posix_fadvise(fd, (off_t)off, (off_t)len_bytes, advices[advice]);
+}
+
+/* The default size stands in /proc/meminfo. */
+size_t os_huge_page_bytes(unsigned flags) {
+    if (flags & OS_MAP_HUGE_1GB) return (size_t)1 << 30;
+    if (flags & OS_MAP_HUGE_2MB) return (size_t)1 << 21;
+    unsigned long kib = 0;
+    FILE *meminfo = fopen("/proc/meminfo", "re");
+    char line[128];
+    while (meminfo && kib == 0 && fgets(line, sizeof line, meminfo))
+        (void)sscanf(line, "Hugepagesize: %lu kB", &kib);
+    if (meminfo) fclose(meminfo);
+    return (size_t)kib << 10;
 }
 
 int os_no_dump(void *addr, size_t len_bytes) {

@@ -4,6 +4,7 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -63,9 +64,12 @@ int os_unix_fsync(int fd) {
     return fsync(fd) ? -errno : 0;
 }
 
-int os_sync_range(int fd, void *addr, size_t len_bytes) {
-    OS_FAIL(SYNC_RANGE);
+int os_unix_sync_device(int fd) {
     (void)fd;
+    return 0;
+}
+
+int os_unix_sync_pages(void *addr, size_t len_bytes) {
     return msync(addr, len_bytes, MS_SYNC) ? -errno : 0;
 }
 
@@ -73,6 +77,22 @@ int os_writeback(int fd, void *addr, uint64_t off, size_t len_bytes) {
     OS_FAIL(WRITEBACK);
     (void)fd, (void)off;
     return msync(addr, len_bytes, MS_ASYNC) ? -errno : 0;
+}
+
+int os_advise(int fd, uint64_t off, uint64_t len_bytes, enum os_advice advice) {
+    OS_FAIL(ADVISE);
+    static const int advices[] = {
+        [OS_ADVICE_NORMAL] = POSIX_FADV_NORMAL,      [OS_ADVICE_SEQUENTIAL] = POSIX_FADV_SEQUENTIAL,
+        [OS_ADVICE_RANDOM] = POSIX_FADV_RANDOM,      [OS_ADVICE_NO_REUSE] = POSIX_FADV_NOREUSE,
+        [OS_ADVICE_WILL_NEED] = POSIX_FADV_WILLNEED, [OS_ADVICE_DONT_NEED] = POSIX_FADV_DONTNEED,
+    };
+    if (off > INT64_MAX || len_bytes > INT64_MAX) return -EINVAL;
+    return -posix_fadvise(fd, (off_t)off, (off_t)len_bytes, advices[advice]);
+}
+
+size_t os_huge_page_bytes(unsigned flags) {
+    (void)flags;
+    return 0;
 }
 
 int os_no_dump(void *addr, size_t len_bytes) {

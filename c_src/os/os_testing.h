@@ -15,8 +15,11 @@
     X(DUP, dup)                 \
     X(STAT, stat)               \
     X(FSTAT, fstat)             \
+    X(ADVISE, advise)           \
+    X(DETAILS, details)         \
     X(FS, fs)                   \
     X(UNLINK, unlink)           \
+    X(LINK, link)               \
     X(GETCWD, getcwd)           \
     X(TRUNCATE, truncate)       \
     X(EXTEND, extend)           \
@@ -28,6 +31,7 @@
     X(SYNC_RANGE, sync_range)   \
     X(SYNC_PARENT, sync_parent) \
     X(WRITEBACK, writeback)     \
+    X(LOCK_MEMORY, lock_memory) \
     X(MAP, map)                 \
     X(UNMAP, unmap)             \
     X(NO_DUMP, no_dump)         \
@@ -43,13 +47,25 @@ enum os_call {
     OS_CALL_ANY = OS_CALL_COUNT
 };
 
-enum os_event_kind { OS_EVENT_COPY, OS_EVENT_FILL, OS_EVENT_SIZE, OS_EVENT_SYNC };
+enum os_event_kind {
+    OS_EVENT_WORD, /* stores through pm.h, before they happen */
+    OS_EVENT_COPY,
+    OS_EVENT_FILL,
+    OS_EVENT_SIZE, /* calls of the file system, when they have succeeded */
+    OS_EVENT_ZERO,
+    OS_EVENT_SYNC,
+    OS_EVENT_MAKE,
+    OS_EVENT_LINK,
+    OS_EVENT_UNLINK,
+    OS_EVENT_SYNC_PARENT,
+};
 struct os_event {
     enum os_event_kind kind;
     const void *addr; /* of a store */
     uint64_t off;     /* of a size or a sync in the file */
     uint64_t len_bytes;
-    int fd; /* -1 for a store */
+    int fd;           /* -1 for a store */
+    const char *path; /* of make, link (the new name), unlink, sync of the parent */
 };
 typedef void os_recorder(void *ctx, const struct os_event *event);
 

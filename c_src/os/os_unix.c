@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <time.h>
@@ -23,11 +24,13 @@ int os_open(const char *path, unsigned flags, uint32_t mode, int *fd) {
     int how = O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
     how |= flags & OS_OPEN_WRITE ? O_RDWR : O_RDONLY;
     if (flags & OS_OPEN_MAKE) how |= O_CREAT | O_EXCL;
+    if (flags & OS_OPEN_NOFOLLOW) how |= O_NOFOLLOW;
     int got;
     do
         got = open(path, how, (mode_t)mode);
     while (got < 0 && errno == EINTR);
     if (got < 0) return -errno;
+    if (flags & OS_OPEN_MAKE) OS_RECORD(.kind = OS_EVENT_MAKE, .fd = got, .path = path);
     *fd = got;
     return 0;
 }
@@ -63,11 +66,40 @@ int os_stat(const char *path, struct os_stat *out) {
     return 0;
 }
 
+int os_lstat(const char *path, struct os_stat *out) {
+    OS_FAIL(STAT);
+    struct stat st;
+    if (lstat(path, &st)) return -errno;
+    stat_out(&st, out);
+    if (S_ISLNK(st.st_mode)) return -ELOOP;
+    return 0;
+}
+
 int os_fstat(int fd, struct os_stat *out) {
     OS_FAIL(FSTAT);
     struct stat st;
     if (fstat(fd, &st)) return -errno;
     stat_out(&st, out);
+    return 0;
+}
+
+int os_details(int fd, struct os_details *out) {
+    OS_FAIL(DETAILS);
+    struct stat st;
+    if (fstat(fd, &st)) return -errno;
+    *out = (struct os_details){
+        .size_bytes = (uint64_t)st.st_size,
+        .links = (uint64_t)st.st_nlink,
+        .dev = (uint64_t)st.st_dev,
+        .rdev = (uint64_t)st.st_rdev,
+        .ino = (uint64_t)st.st_ino,
+        .mode = (uint32_t)st.st_mode,
+        .uid = (uint32_t)st.st_uid,
+        .gid = (uint32_t)st.st_gid,
+        .accessed_s = (int64_t)st.st_atime,
+        .modified_s = (int64_t)st.st_mtime,
+        .changed_s = (int64_t)st.st_ctime,
+    };
     return 0;
 }
 
@@ -85,7 +117,20 @@ int os_unix_free_bytes(int fd, uint64_t *free_bytes) {
 
 int os_unlink(const char *path) {
     OS_FAIL(UNLINK);
-    return unlink(path) ? -errno : 0;
+    if (unlink(path)) return -errno;
+    OS_RECORD(.kind = OS_EVENT_UNLINK, .path = path);
+    return 0;
+}
+
+int os_link(const char *from, const char *to) {
+    OS_FAIL(LINK);
+    if (link(from, to)) return -errno;
+    OS_RECORD(.kind = OS_EVENT_LINK, .path = to);
+    return 0;
+}
+
+uint64_t os_pid(void) {
+    return (uint64_t)getpid();
 }
 
 int os_getcwd(char *buf, size_t len_bytes) {
@@ -93,8 +138,20 @@ int os_getcwd(char *buf, size_t len_bytes) {
     return getcwd(buf, len_bytes) ? 0 : -errno;
 }
 
-int os_unix_truncate(int fd, uint64_t size_bytes) {
+/* Beyond RLIMIT_FSIZE the kernel does not only refuse: it sends SIGXFSZ, which kills. */
+int os_unix_check_size(int fd, uint64_t size_bytes) {
+    struct rlimit limit;
+    struct stat st;
     if (size_bytes > INT64_MAX) return -EFBIG;
+    if (getrlimit(RLIMIT_FSIZE, &limit) || limit.rlim_cur == RLIM_INFINITY) return 0;
+    if (size_bytes <= limit.rlim_cur) return 0;
+    if (fstat(fd, &st)) return -errno;
+    return size_bytes <= (uint64_t)st.st_size ? 0 : -EFBIG;
+}
+
+int os_unix_truncate(int fd, uint64_t size_bytes) {
+    const int bad = os_unix_check_size(fd, size_bytes);
+    if (bad) return bad;
     int rc;
     do
         rc = ftruncate(fd, (off_t)size_bytes);
@@ -117,10 +174,20 @@ static int sync_descriptor(int fd) {
     return rc;
 }
 
-int os_sync(int fd) {
+int os_sync(int fd, void *addr, size_t len_bytes) {
     OS_FAIL(SYNC);
-    const int rc = sync_descriptor(fd);
+    int rc = len_bytes > 0 ? os_unix_sync_pages(addr, len_bytes) : 0;
+    if (rc == 0) rc = sync_descriptor(fd);
     if (rc == 0) OS_RECORD(.kind = OS_EVENT_SYNC, .fd = fd, .off = 0, .len_bytes = UINT64_MAX);
+    return rc;
+}
+
+int os_sync_range(int fd, void *addr, uint64_t off, size_t len_bytes) {
+    OS_FAIL(SYNC_RANGE);
+    int rc = msync(addr, len_bytes, MS_SYNC) ? -errno : 0;
+    if (rc == 0) rc = os_unix_sync_device(fd);
+    if (rc == 0) OS_RECORD(.kind = OS_EVENT_SYNC, .fd = fd, .off = off, .len_bytes = len_bytes);
+    (void)off;
     return rc;
 }
 
@@ -142,7 +209,70 @@ int os_sync_parent(const char *path) {
     if (fd < 0) return -errno;
     const int rc = sync_descriptor(fd);
     close(fd);
+    if (rc == 0) OS_RECORD(.kind = OS_EVENT_SYNC_PARENT, .path = path);
     return rc;
+}
+
+/* What the C library's headers do not have, the system may lack; what no flag stands for does
+ * nothing. */
+static const struct {
+    unsigned flag;
+    int how; /* 0: lacking */
+} map_flags[] = {
+#ifdef MAP_SHARED_VALIDATE
+    {OS_MAP_SHARED_VALIDATE, MAP_SHARED_VALIDATE},
+#else
+    {OS_MAP_SHARED_VALIDATE, 0},
+#endif
+#ifdef MAP_SYNC
+    {OS_MAP_SYNC, MAP_SYNC},
+#else
+    {OS_MAP_SYNC, 0},
+#endif
+#ifdef MAP_HUGETLB
+    {OS_MAP_HUGETLB, MAP_HUGETLB},
+    {OS_MAP_HUGE_2MB, 21 << 26}, /* log2 of the size, from bit 26 on */
+    {OS_MAP_HUGE_1GB, 30 << 26},
+#else
+    {OS_MAP_HUGETLB, 0},
+    {OS_MAP_HUGE_2MB, 0},
+    {OS_MAP_HUGE_1GB, 0},
+#endif
+#ifdef MAP_UNINITIALIZED
+    {OS_MAP_UNINITIALIZED, MAP_UNINITIALIZED},
+#endif
+#ifdef MAP_NOCACHE
+    {OS_MAP_NOCACHE, MAP_NOCACHE},
+#endif
+#ifdef MAP_FIXED_NOREPLACE
+    {OS_MAP_AT, MAP_FIXED_NOREPLACE},
+#endif
+};
+enum { MAP_FLAGS = sizeof map_flags / sizeof *map_flags };
+
+unsigned os_map_lacks(unsigned flags) {
+    unsigned lacks = 0;
+    for (unsigned i = 0; i < MAP_FLAGS; i++)
+        if ((flags & map_flags[i].flag) && map_flags[i].how == 0) lacks |= map_flags[i].flag;
+    return lacks;
+}
+
+int os_mutex_lock_until(pthread_mutex_t *mutex, uint64_t until_ms) {
+    while (pthread_mutex_trylock(mutex)) {
+        if (os_now_ms() >= until_ms) return -EAGAIN;
+#ifdef __APPLE__
+        os_sleep_ms(1);
+#else
+        /* Short waits, since its clock may be set. */
+        struct timespec wake;
+        clock_gettime(CLOCK_REALTIME, &wake);
+        wake.tv_nsec += 100000000;
+        wake.tv_sec += wake.tv_nsec / 1000000000;
+        wake.tv_nsec %= 1000000000;
+        if (pthread_mutex_timedlock(mutex, &wake) == 0) return 0;
+#endif
+    }
+    return 0;
 }
 
 int os_map(void *addr, size_t len_bytes, unsigned prot, unsigned flags, int fd, uint64_t off,
@@ -150,15 +280,28 @@ int os_map(void *addr, size_t len_bytes, unsigned prot, unsigned flags, int fd, 
     OS_FAIL(MAP);
     if (off > INT64_MAX) return -EOVERFLOW;
     int how = flags & OS_MAP_SHARED ? MAP_SHARED : MAP_PRIVATE;
-    if (flags & OS_MAP_ANON) how |= MAP_ANON | MAP_NORESERVE;
+    if (flags & OS_MAP_SHARED_VALIDATE) how = 0; /* a type of its own */
+    for (unsigned i = 0; i < MAP_FLAGS; i++)
+        if (flags & map_flags[i].flag) how |= map_flags[i].how;
+    if (flags & OS_MAP_ANON) how |= MAP_ANON;
+    if (flags & (OS_MAP_ANON | OS_MAP_NORESERVE) && !(flags & OS_MAP_HUGETLB)) how |= MAP_NORESERVE;
     if (flags & OS_MAP_FIXED) how |= MAP_FIXED;
     int may = PROT_NONE;
     if (prot & OS_PROT_READ) may |= PROT_READ;
     if (prot & OS_PROT_WRITE) may |= PROT_WRITE;
     void *got = mmap(addr, len_bytes, may, how, flags & OS_MAP_ANON ? -1 : fd, (off_t)off);
     if (got == MAP_FAILED) return -errno;
+    if ((flags & OS_MAP_AT) && got != addr) { /* a system that takes it for a wish */
+        munmap(got, len_bytes);
+        return -EEXIST;
+    }
     *out = got;
     return 0;
+}
+
+int os_lock_memory(void *addr, size_t len_bytes) {
+    OS_FAIL(LOCK_MEMORY);
+    return mlock(addr, len_bytes) ? -errno : 0;
 }
 
 int os_unmap(void *addr, size_t len_bytes) {

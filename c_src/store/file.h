@@ -6,7 +6,9 @@
 #include <stdbool.h>
 
 #include "core/region.h"
+#include "core/stripes.h"
 #include "emmap.h"
+#include "os/os.h"
 
 struct emmap_file {
     struct emmap_region *region;
@@ -17,17 +19,66 @@ struct emmap_file {
     /* The file's size that this handle's user was last told: only what lies below it may a resize
      * of theirs cut off. */
     _Atomic uint64_t told_bytes;
-    char *full_path;     /* absolute: good after a change of directory */
-    struct pool_job job; /* of emmap_file_free */
-    bool pinned;         /* when freed: it was still open */
+    struct stripes *stripes;       /* NULL: nolock */
+    pthread_mutex_t stream_lock;   /* guards position */
+    uint64_t position;             /* of read, write, read_line; place 0 is that of the handle */
+    char *full_path;               /* absolute: good after a change of directory */
+    struct pool_job job;           /* of emmap_file_free */
+    bool pinned;                   /* when freed: it was still open */
+    struct emmap_file *next, **at; /* among the open handles */
 };
 
-/* emmap_file_read and _write, but -EAGAIN where they would wait for a lock or the file system
- * (beside the pages themselves). */
-int file_try_read(struct emmap_file *file, uint64_t off, void *buf, uint64_t len_bytes,
-                  uint64_t *got_bytes);
-int file_try_write(struct emmap_file *file, uint64_t off, const void *data, uint64_t len_bytes);
-int file_try_pointer(struct emmap_file *file, uint64_t off, uint64_t len_bytes, const void **at,
-                     uint64_t *got_bytes);
+/* What emmap.h has, with a choice: without wait -EAGAIN where the call would wait for a lock or for
+ * the file system (beside the pages themselves). */
+int file_read(struct emmap_file *file, bool wait, uint64_t off, void *buf, uint64_t len_bytes,
+              uint64_t *got_bytes);
+int file_write(struct emmap_file *file, bool wait, uint64_t off, const void *data,
+               uint64_t len_bytes);
+int file_pointer(struct emmap_file *file, bool wait, uint64_t off, uint64_t len_bytes,
+                 const void **at, uint64_t *got_bytes);
+
+enum word_op { WORD_LOAD, WORD_STORE, WORD_CAS, WORD_FETCH };
+struct word_call {
+    enum word_op op;
+    enum emmap_fetch fetch; /* of WORD_FETCH */
+    int64_t operand, expected;
+    int64_t old; /* the answer */
+};
+int file_word(struct emmap_file *file, bool wait, uint64_t off, struct word_call *call);
+
+/* The next bytes from the position on, or the next line with its newline, in two steps, so that the
+ * caller can make room for them in between. After begin has answered 0 the position is held until
+ * end; a buf of NULL gives it up: -EAGAIN. */
+#define FILE_NEXT_LINE UINT64_MAX
+int file_next_begin(struct emmap_file *file, bool wait, uint64_t most_bytes, uint64_t *len_bytes);
+int file_next_end(struct emmap_file *file, bool wait, void *buf, uint64_t *len_bytes);
+int file_write_next(struct emmap_file *file, bool wait, const void *data, uint64_t len_bytes);
+int file_seek(struct emmap_file *file, bool wait, enum emmap_whence whence, int64_t off,
+              uint64_t *position);
+/* Makes the position the end of the file. */
+int file_cut(struct emmap_file *file);
+/* As posix_fallocate: takes disk space for a range of the handle, and grows to its end. */
+int file_allocate(struct emmap_file *file, uint64_t off, uint64_t len_bytes);
+int file_advise(struct emmap_file *file, uint64_t off, uint64_t len_bytes, enum os_advice advice);
+int file_details(struct emmap_file *file, struct os_details *out);
+
+/* file_populate -- touch every page, for writing where the handle may. -ENOSPC and the like as
+ * emmap_file_read. */
+int file_populate(struct emmap_file *file);
+/* file_lock_memory -- keep the pages of a range of the file in memory. */
+int file_lock_memory(struct emmap_file *file, uint64_t from, uint64_t to);
+
+/* file_each -- calls each with every open handle, none of which is freed meanwhile. It must be
+ * quick and open or close nothing. */
+void file_each(void (*each)(void *ctx, struct emmap_file *file), void *ctx);
+
+/* What of a size of the file is the handle's. */
+uint64_t file_handle_bytes(const struct emmap_file *file, uint64_t file_bytes);
+/* The size, asked of the file system. */
+int file_ask_size(struct emmap_file *file, uint64_t *size_bytes);
+/* Grows to size_bytes at least. */
+int file_extend(struct emmap_file *file, uint64_t size_bytes);
+/* The size, whatever others have made of it. */
+int file_set_size(struct emmap_file *file, uint64_t size_bytes);
 
 #endif

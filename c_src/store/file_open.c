@@ -21,8 +21,33 @@ static bool has(const struct emmap_file_options *options, uint32_t flag) {
     return (options->flags & flag) != 0;
 }
 
+static const struct {
+    uint32_t flag;
+    unsigned map_flag;
+} map_flags[] = {
+    {EMMAP_AT, OS_MAP_AT},
+    {EMMAP_SHARED_VALIDATE, OS_MAP_SHARED_VALIDATE},
+    {EMMAP_SYNC, OS_MAP_SYNC},
+    {EMMAP_NORESERVE, OS_MAP_NORESERVE},
+    {EMMAP_NOCACHE, OS_MAP_NOCACHE},
+    {EMMAP_UNINITIALIZED, OS_MAP_UNINITIALIZED},
+    {EMMAP_HUGETLB, OS_MAP_HUGETLB},
+    {EMMAP_HUGE_2MB, OS_MAP_HUGETLB | OS_MAP_HUGE_2MB},
+    {EMMAP_HUGE_1GB, OS_MAP_HUGETLB | OS_MAP_HUGE_1GB},
+};
+
+static unsigned map_flags_of(const struct emmap_file_options *options) {
+    unsigned flags = 0;
+    for (size_t i = 0; i < sizeof map_flags / sizeof *map_flags; i++)
+        if (has(options, map_flags[i].flag)) flags |= map_flags[i].map_flag;
+    return flags;
+}
+
 static int check(const struct emmap_file_options *options) {
     if (has(options, EMMAP_TRUNCATE) && !has(options, EMMAP_WRITE)) return -EINVAL;
+    if (has(options, EMMAP_SHARED_VALIDATE) && !has(options, EMMAP_SHARED)) return -EINVAL;
+    if (has(options, EMMAP_SYNC) && !has(options, EMMAP_SHARED_VALIDATE)) return -EINVAL;
+    if (os_map_lacks(map_flags_of(options))) return EMMAP_E_NOTSUP;
     if (options->off > INT64_MAX) return -EINVAL;
     if (options->len_bytes > INT64_MAX - options->off) return -EFBIG;
     return 0;
@@ -36,13 +61,15 @@ static int check_type(const struct os_stat *st) {
 
 static int open_or_make(const char *path, const struct emmap_file_options *options, int *fd,
                         bool *made) {
-    const unsigned flags = has(options, EMMAP_WRITE) ? OS_OPEN_WRITE : 0u;
+    const bool nofollow = has(options, EMMAP_NOFOLLOW);
+    const unsigned flags =
+        (has(options, EMMAP_WRITE) ? OS_OPEN_WRITE : 0u) | (nofollow ? OS_OPEN_NOFOLLOW : 0u);
     const uint32_t mode = options->mode ? options->mode : DEFAULT_MODE;
     int rc = -ENOENT;
     /* Somebody else may make or delete the file between two steps. */
     for (int i = 0; i < OPEN_TRIES; i++) {
         struct os_stat st;
-        rc = os_stat(path, &st);
+        rc = nofollow ? os_lstat(path, &st) : os_stat(path, &st);
         if (rc == 0) rc = check_type(&st);
         if (rc == 0) rc = os_open(path, flags, 0, fd);
         if (rc == 0) {
@@ -51,7 +78,7 @@ static int open_or_make(const char *path, const struct emmap_file_options *optio
         }
         if (rc != -ENOENT || !has(options, EMMAP_CREATE)) return rc;
         if (!has(options, EMMAP_WRITE)) return -EACCES;
-        if (options->len_bytes == 0) return EMMAP_E_SIZE_MISSING;
+        if (options->len_bytes == 0 && !has(options, EMMAP_EXTEND)) return EMMAP_E_SIZE_MISSING;
         rc = os_open(path, flags | OS_OPEN_MAKE, mode, fd);
         if (rc == 0) {
             *made = true;
@@ -88,7 +115,8 @@ static int size_wanted(const struct emmap_file_options *options, uint64_t file_b
 static uint64_t stretch_bytes(const struct emmap_file_options *options, uint64_t size_bytes) {
     const bool grows = !has(options, EMMAP_FIXED_SIZE) &&
                        (has(options, EMMAP_SHARED) || has(options, EMMAP_WRITE));
-    if (!grows) return size_bytes;
+    if (!grows || has(options, EMMAP_AT)) return size_bytes;
+    if (map_flags_of(options) & OS_MAP_HUGETLB) return size_bytes;
     if (options->address_space_bytes > 0) return options->address_space_bytes;
     uint64_t stretch;
     if (__builtin_mul_overflow(size_bytes, 16u, &stretch)) stretch = UINT64_MAX;
@@ -136,7 +164,10 @@ static int truncate_to(struct inode *inode, int fd, uint64_t file_bytes, uint64_
     if (!sparse) rc = inode_reserve(fd, 0, kept);
     if (rc == 0 && wanted > file_bytes) rc = inode_grow(inode, fd, file_bytes, wanted, sparse);
     if (rc == 0 && wanted < file_bytes) rc = inode_shrink(inode, fd, wanted);
-    if (rc == 0 && kept > 0 && os_zero(fd, 0, kept, !sparse)) pm_zero(region_at(zeroing, 0), kept);
+    if (rc == 0 && kept > 0 && os_zero(fd, 0, kept, !sparse)) {
+        pm_zero(region_at(zeroing, 0), kept);
+        if (region_fault_count(zeroing) > 0) rc = -EIO; /* the disk itself, or a truncation */
+    }
     if (zeroing) close_region(zeroing);
     return rc;
 }
@@ -147,7 +178,7 @@ static int settle_size(struct inode *inode, int fd, const struct emmap_file_opti
     int rc = inode_lock(inode, fd);
     if (rc) return rc;
     uint64_t file_bytes, wanted;
-    rc = inode_size(inode, fd, &file_bytes);
+    rc = inode_refresh(inode, fd, true, &file_bytes);
     if (rc == 0) rc = size_wanted(options, file_bytes, &wanted);
     const bool sparse = has(options, EMMAP_SPARSE);
     if (rc == 0 && has(options, EMMAP_TRUNCATE))
@@ -207,6 +238,7 @@ static int open_descriptor(struct opening *o) {
     if (rc == 0) rc = check_type(&o->st);
     struct os_fs fs;
     if (rc == 0) rc = os_fs(o->fd, &fs);
+    if (rc == 0 && fs.kind == OS_FS_HUGE) rc = EMMAP_E_NOTSUP;
     if (rc == 0 && fs.kind == OS_FS_NETWORK && !has(o->options, EMMAP_FORCE))
         rc = EMMAP_E_NETWORK_FS;
     if (rc == 0) return 0;
@@ -233,6 +265,8 @@ static int map_and_size(const struct opening *o, struct emmap_region **out, uint
         .stretch_bytes = stretch_bytes(options, handle_bytes),
         .shared = has(options, EMMAP_SHARED),
         .write = has(options, EMMAP_WRITE),
+        .map_flags = map_flags_of(options),
+        .address = (void *)(uintptr_t)options->address,
     };
     struct emmap_region *region;
     rc = region_open(o->fd, inode, &region_options, &region);
@@ -251,13 +285,35 @@ static int map_and_size(const struct opening *o, struct emmap_region **out, uint
     return rc;
 }
 
-static int open_into(struct emmap_file *file, const struct emmap_file_options *options,
-                     bool *existed) {
+/* Memory of the handle's own, with no file: a region without a descriptor. */
+static int open_anonymous(const struct emmap_file_options *options, struct emmap_region **out) {
+    if (options->off != 0) return -EINVAL;
+    if (options->len_bytes == 0) return EMMAP_E_SIZE_MISSING;
+    struct inode *inode;
+    int rc = inode_enter_new(options->len_bytes, &inode);
+    if (rc) return rc;
+    const unsigned flags = map_flags_of(options);
+    const struct region_options region_options = {
+        .size_bytes = options->len_bytes,
+        .stretch_bytes = stretch_bytes(options, options->len_bytes),
+        .write = has(options, EMMAP_WRITE),
+        .map_flags = flags,
+        .address = (void *)(uintptr_t)options->address,
+        .page_bytes = flags & OS_MAP_HUGETLB ? os_huge_page_bytes(flags) : 0,
+    };
+    rc = region_open(-1, inode, &region_options, out);
+    if (rc == 0) return 0;
+    inode_leave(inode);
+    inode_unref(inode);
+    return rc;
+}
+
+static int open_named(struct emmap_file *file, const struct emmap_file_options *options,
+                      uint64_t *size_bytes, bool *existed) {
     struct opening o = {.options = options, .full_path = file->full_path};
     int rc = open_descriptor(&o);
     if (rc) return rc;
-    uint64_t size_bytes;
-    rc = map_and_size(&o, &file->region, &size_bytes);
+    rc = map_and_size(&o, &file->region, size_bytes);
     if (rc) {
         unmake(&o);
         if (file->region)
@@ -266,13 +322,65 @@ static int open_into(struct emmap_file *file, const struct emmap_file_options *o
             (void)os_close(o.fd);
         return rc;
     }
-    file->off = options->off;
-    file->flags = options->flags;
-    file->max_inc_bytes = options->max_inc_bytes ? options->max_inc_bytes : DEFAULT_MAX_INC_BYTES;
-    atomic_init(&file->told_bytes, size_bytes);
     atomic_init(&file->entry_synced, !o.made);
     if (existed) *existed = !o.made;
     return 0;
+}
+
+/* What is to be in memory, from the start or for good. */
+static int make_resident(struct emmap_file *file) {
+    const bool populate = (file->flags & EMMAP_POPULATE) && !(file->flags & EMMAP_NONBLOCK);
+    int rc = populate ? file_populate(file) : 0;
+    if (rc == 0 && (file->flags & EMMAP_LOCK_MEMORY))
+        rc = file_lock_memory(file, file->off, atomic_load(file->region->size_bytes));
+    return rc;
+}
+
+static int open_into(struct emmap_file *file, const struct emmap_file_options *options,
+                     bool *existed) {
+    uint64_t size_bytes = options->len_bytes;
+    int rc;
+    if (has(options, EMMAP_ANON)) {
+        if (existed) *existed = false;
+        rc = open_anonymous(options, &file->region);
+    } else {
+        rc = open_named(file, options, &size_bytes, existed);
+    }
+    if (rc) return rc;
+    file->off = options->off;
+    file->flags = options->flags;
+    file->max_inc_bytes = options->max_inc_bytes ? options->max_inc_bytes : DEFAULT_MAX_INC_BYTES;
+    file->stripes = has(options, EMMAP_NOLOCK) ? NULL : file->region->inode->stripes;
+    atomic_init(&file->told_bytes, size_bytes);
+    rc = make_resident(file);
+    if (rc) close_region(file->region);
+    return rc;
+}
+
+static void enlist(struct runtime *rt, struct emmap_file *file) {
+    pthread_mutex_lock(&rt->lock);
+    file->next = rt->files;
+    file->at = &rt->files;
+    if (file->next) file->next->at = &file->next;
+    rt->files = file;
+    pthread_mutex_unlock(&rt->lock);
+    atomic_fetch_add_explicit(&rt->handles, 1, memory_order_relaxed);
+}
+
+static void delist(struct runtime *rt, struct emmap_file *file) {
+    pthread_mutex_lock(&rt->lock);
+    *file->at = file->next;
+    if (file->next) file->next->at = file->at;
+    pthread_mutex_unlock(&rt->lock);
+    atomic_fetch_sub_explicit(&rt->handles, 1, memory_order_relaxed);
+}
+
+void file_each(void (*each)(void *ctx, struct emmap_file *file), void *ctx) {
+    struct runtime *rt = runtime_get();
+    pthread_mutex_lock(&rt->lock);
+    for (struct emmap_file *file = rt->files; file; file = file->next)
+        each(ctx, file);
+    pthread_mutex_unlock(&rt->lock);
 }
 
 int emmap_file_open(struct emmap_file **out, const char *path,
@@ -284,17 +392,19 @@ int emmap_file_open(struct emmap_file **out, const char *path,
     if (rc) return rc;
     struct emmap_file *file = calloc(1, sizeof *file);
     if (!file) return -ENOMEM;
-    rc = absolute_path(path, &file->full_path);
+    pthread_mutex_init(&file->stream_lock, NULL); /* without attributes it cannot fail here */
+    rc = absolute_path(has(options, EMMAP_ANON) ? "/" : path, &file->full_path);
     if (rc) goto free_file;
     rc = open_into(file, options, existed);
     if (rc) goto free_path;
-    atomic_fetch_add_explicit(&rt->handles, 1, memory_order_relaxed);
+    enlist(rt, file);
     *out = file;
     return 0;
 
 free_path:
     free(file->full_path);
 free_file:
+    pthread_mutex_destroy(&file->stream_lock);
     free(file);
     return rc;
 }
@@ -307,7 +417,7 @@ static void auto_unlink(struct emmap_file *file) {
 /* true for the one call that closes. */
 static bool mark_closed(struct emmap_file *file) {
     if (atomic_exchange(&file->region->closed, 1)) return false;
-    atomic_fetch_sub_explicit(&runtime_get()->handles, 1, memory_order_relaxed);
+    delist(runtime_get(), file);
     return true;
 }
 
@@ -326,6 +436,7 @@ static void free_job(struct pool_job *job) {
         region_unpin(file->region);
     }
     region_unref(file->region);
+    pthread_mutex_destroy(&file->stream_lock);
     free(file->full_path);
     free(file);
 }

@@ -1,0 +1,94 @@
+/* counters.c -- opening a file of simple counters; they are used as integers of a mapped file. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "os/os.h"
+#include "store/counters_layout.h"
+#include "store/file.h"
+
+enum { HEADER = sizeof(struct emmap_disk_counters), VALUE = 8, OPEN_TRIES = 16 };
+static const uint64_t MOST_COUNTERS = (INT64_MAX - HEADER) / VALUE;
+
+static int check_header(struct emmap_file *file, uint64_t count, uint64_t *found) {
+    struct emmap_disk_counters header;
+    uint64_t got;
+    int rc = emmap_file_read(file, 0, &header, HEADER, &got);
+    if (rc == EMMAP_E_PAST_END || (rc == 0 && got < HEADER)) return EMMAP_E_FOREIGN;
+    if (rc) return rc;
+    if (memcmp(header.magic, EMMAP_DISK_COUNTERS_MAGIC, sizeof header.magic) != 0)
+        return EMMAP_E_FOREIGN;
+    if (header.count == 0 || header.count > MOST_COUNTERS ||
+        emmap_file_size(file) != HEADER + header.count * VALUE)
+        return EMMAP_E_CORRUPT;
+    if (count != 0 && header.count != count) return EMMAP_E_SIZE_MISMATCH;
+    *found = header.count;
+    return 0;
+}
+
+static int open_existing(const char *path, uint64_t count, struct emmap_file **out,
+                         uint64_t *found) {
+    const struct emmap_file_options options = {.flags =
+                                                   EMMAP_SHARED | EMMAP_WRITE | EMMAP_FIXED_SIZE};
+    struct emmap_file *file;
+    int rc = emmap_file_open(&file, path, &options, NULL);
+    if (rc) return rc;
+    rc = check_header(file, count, found);
+    if (rc)
+        emmap_file_free(file);
+    else
+        *out = file;
+    return rc;
+}
+
+static int fill_new(const char *path, uint64_t count) {
+    const struct emmap_file_options options = {.flags = EMMAP_SHARED | EMMAP_WRITE | EMMAP_CREATE |
+                                                        EMMAP_FIXED_SIZE,
+                                               .len_bytes = HEADER + count * VALUE};
+    struct emmap_disk_counters header = {.count = count};
+    memcpy(header.magic, EMMAP_DISK_COUNTERS_MAGIC, sizeof header.magic);
+    struct emmap_file *file;
+    bool existed;
+    int rc = emmap_file_open(&file, path, &options, &existed);
+    if (rc) return rc;
+    rc = existed ? -EEXIST : emmap_file_write(file, 0, &header, HEADER);
+    if (rc == 0) rc = emmap_file_sync(file);
+    if (rc == EMMAP_E_SYNC_FAILED) rc = emmap_file_sync_error(file);
+    if (rc && !existed) (void)os_unlink(path);
+    emmap_file_free(file);
+    return rc;
+}
+
+/* Born under a name of its own, synced, then linked into place: nobody ever sees half of it, and
+ * of several that make it at once one wins. -EEXIST: another one did. */
+static int make(const char *path, uint64_t count) {
+    static _Atomic uint32_t serial;
+    const size_t len = strlen(path) + 64;
+    char *temporary = malloc(len);
+    if (!temporary) return -ENOMEM;
+    snprintf(temporary, len, "%s.new.%" PRIu64 ".%" PRIu32, path, os_pid(),
+             atomic_fetch_add(&serial, 1));
+    int rc = fill_new(temporary, count);
+    if (rc == 0) {
+        rc = os_link(temporary, path);
+        (void)os_unlink(temporary);
+    }
+    if (rc == 0) rc = os_sync_parent(path);
+    free(temporary);
+    return rc;
+}
+
+int emmap_counters_open(struct emmap_file **out, const char *path, uint64_t count,
+                        uint64_t *found) {
+    if (count > MOST_COUNTERS) return -EFBIG;
+    int rc = -ENOENT;
+    for (int i = 0; i < OPEN_TRIES; i++) {
+        rc = open_existing(path, count, out, found);
+        if (rc != -ENOENT || count == 0) return rc;
+        rc = make(path, count);
+        if (rc && rc != -EEXIST) return rc;
+    }
+    return rc;
+}

@@ -1,0 +1,92 @@
+/* file_atomic.c -- integers of a mapped file, as one machine instruction each. */
+#include <errno.h>
+
+#include "core/pm.h"
+#include "store/touch.h"
+
+enum { WORD = 8 };
+
+/* Wraps: the machine's arithmetic is unsigned. */
+static void do_word(struct word_call *call, _Atomic uint64_t *word) {
+    const uint64_t operand = (uint64_t)call->operand;
+    uint64_t old = 0;
+    switch (call->op) {
+    case WORD_LOAD:
+        old = atomic_load(word);
+        break;
+    case WORD_STORE:
+        pm_store64(word, operand);
+        break;
+    case WORD_CAS:
+        old = (uint64_t)call->expected;
+        pm_cas64(word, &old, operand);
+        break;
+    case WORD_FETCH:
+        pm_fetch64(word);
+        switch (call->fetch) {
+        case EMMAP_ADD:
+            old = atomic_fetch_add(word, operand);
+            break;
+        case EMMAP_SUB:
+            old = atomic_fetch_sub(word, operand);
+            break;
+        case EMMAP_AND:
+            old = atomic_fetch_and(word, operand);
+            break;
+        case EMMAP_OR:
+            old = atomic_fetch_or(word, operand);
+            break;
+        case EMMAP_XOR:
+            old = atomic_fetch_xor(word, operand);
+            break;
+        case EMMAP_EXCHANGE:
+            old = atomic_exchange(word, operand);
+            break;
+        }
+        break;
+    }
+    call->old = (int64_t)old;
+}
+
+int file_word(struct emmap_file *file, bool wait, uint64_t off, struct word_call *call) {
+    const bool reads = call->op == WORD_LOAD;
+    struct touch t = {.file = file, .wait = wait, .once = !reads && call->op != WORD_STORE};
+    int rc;
+    do {
+        rc = touch_begin(&t, off, WORD, false);
+        if (rc == 0 && t.from % WORD != 0) rc = EMMAP_E_ALIGNMENT;
+        if (rc == 0 && !reads && !(file->flags & EMMAP_WRITE)) rc = -EACCES;
+        if (rc) continue;
+        do_word(call, (_Atomic uint64_t *)(void *)region_at(file->region, t.from));
+        if (!reads) pm_fence_atomic();
+        rc = touch_end(&t);
+    } while (touch_again(&t, &rc));
+    return rc;
+}
+
+static int word(struct emmap_file *file, uint64_t off, struct word_call call, int64_t *old) {
+    const int rc = file_word(file, true, off, &call);
+    if (rc == 0) *old = call.old;
+    return rc;
+}
+
+int emmap_file_fetch(struct emmap_file *file, uint64_t off, enum emmap_fetch fetch, int64_t operand,
+                     int64_t *old) {
+    return word(file, off, (struct word_call){.op = WORD_FETCH, .fetch = fetch, .operand = operand},
+                old);
+}
+
+int emmap_file_cas(struct emmap_file *file, uint64_t off, int64_t expected, int64_t desired,
+                   int64_t *old) {
+    return word(file, off,
+                (struct word_call){.op = WORD_CAS, .operand = desired, .expected = expected}, old);
+}
+
+int emmap_file_load(struct emmap_file *file, uint64_t off, int64_t *value) {
+    return word(file, off, (struct word_call){.op = WORD_LOAD}, value);
+}
+
+int emmap_file_store(struct emmap_file *file, uint64_t off, int64_t value) {
+    int64_t none;
+    return word(file, off, (struct word_call){.op = WORD_STORE, .operand = value}, &none);
+}

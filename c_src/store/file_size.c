@@ -1,0 +1,170 @@
+/* file_size.c -- the size of a mapped file, and who may change it. */
+#include <errno.h>
+
+#include "store/file.h"
+
+uint64_t file_handle_bytes(const struct emmap_file *file, uint64_t file_bytes) {
+    return file_bytes > file->off ? file_bytes - file->off : 0;
+}
+
+uint64_t emmap_file_size(const struct emmap_file *file) {
+    return file_handle_bytes(file,
+                             atomic_load_explicit(file->region->size_bytes, memory_order_acquire));
+}
+
+static uint64_t grown(const struct emmap_file *file, uint64_t size_bytes) {
+    const uint64_t inc = size_bytes < file->max_inc_bytes ? size_bytes : file->max_inc_bytes;
+    return size_bytes + (inc > 0 ? inc : file->region->page_bytes);
+}
+
+/* Only what the handle's user was told of may be cut off: where somebody else has grown the file
+ * since, their size is adopted, and told. */
+enum resize { RESIZE, RESIZE_GROW_ONLY, RESIZE_EXACTLY };
+
+static int resize_file(struct emmap_file *file, enum resize how, uint64_t wanted, uint64_t *now) {
+    struct emmap_region *region = file->region;
+    struct inode *inode = region->inode;
+    int rc = inode_lock(inode, region->fd);
+    if (rc) return rc;
+    uint64_t file_bytes;
+    rc = inode_refresh(inode, region->fd, true, &file_bytes);
+    const uint64_t told = atomic_load_explicit(&file->told_bytes, memory_order_relaxed);
+    if (rc == 0 && wanted < file_bytes) {
+        if (how == RESIZE_GROW_ONLY || (how == RESIZE && file_bytes > told))
+            wanted = file_bytes;
+        else
+            rc = inode_shrink(inode, region->fd, wanted);
+    } else if (rc == 0 && wanted > file_bytes) {
+        rc = wanted > region_limit(region) ? -ENOMEM
+                                           : inode_grow(inode, region->fd, file_bytes, wanted,
+                                                        (file->flags & EMMAP_SPARSE) != 0);
+    }
+    inode_unlock(inode, region->fd);
+    if (rc == 0) *now = wanted;
+    return rc;
+}
+
+/* Growth that cannot be locked is taken back, unless others have grown the file as well. */
+static int lock_grown(struct emmap_file *file, uint64_t before, uint64_t now) {
+    const int rc = now > before ? file_lock_memory(file, before, now) : 0;
+    uint64_t back = before;
+    if (rc && file->region->shared)
+        (void)resize_file(file, RESIZE, before, &back);
+    else if (rc)
+        (void)region_resize_private(file->region, false, &back);
+    return rc;
+}
+
+static int resize_pinned(struct emmap_file *file, enum resize how, uint64_t wanted,
+                         uint64_t *now_bytes) {
+    struct emmap_region *region = file->region;
+    const uint64_t before = atomic_load_explicit(region->size_bytes, memory_order_relaxed);
+    uint64_t now = wanted;
+    int rc = region->shared ? resize_file(file, how, wanted, &now)
+                            : region_resize_private(region, how == RESIZE_GROW_ONLY, &now);
+    if (rc == 0 && (file->flags & EMMAP_LOCK_MEMORY)) rc = lock_grown(file, before, now);
+    if (rc == 0 && atomic_load_explicit(&region->closed, memory_order_relaxed)) rc = EMMAP_E_CLOSED;
+    if (rc) return rc;
+    atomic_store_explicit(&file->told_bytes, now, memory_order_relaxed);
+    if (now_bytes) *now_bytes = file_handle_bytes(file, now);
+    return 0;
+}
+
+static int may_resize(const struct emmap_file *file) {
+    if (atomic_load_explicit(&file->region->closed, memory_order_relaxed)) return EMMAP_E_CLOSED;
+    if (file->flags & EMMAP_FIXED_SIZE) return EMMAP_E_FIXED_SIZE;
+    return file->flags & EMMAP_WRITE ? 0 : -EACCES;
+}
+
+static int resize(struct emmap_file *file, enum resize how, uint64_t size_bytes,
+                  uint64_t *now_bytes) {
+    int rc = may_resize(file);
+    if (rc) return rc;
+    if (size_bytes > INT64_MAX - file->off) return -EFBIG;
+    if (!region_pin(file->region)) return EMMAP_E_CLOSED;
+    rc = resize_pinned(file, how, file->off + size_bytes, now_bytes);
+    region_unpin(file->region);
+    return rc;
+}
+
+int emmap_file_resize(struct emmap_file *file, uint64_t size_bytes, uint64_t *now_bytes) {
+    return resize(file, RESIZE, size_bytes, now_bytes);
+}
+
+int file_extend(struct emmap_file *file, uint64_t size_bytes) {
+    return resize(file, RESIZE_GROW_ONLY, size_bytes, NULL);
+}
+
+int file_set_size(struct emmap_file *file, uint64_t size_bytes) {
+    return resize(file, RESIZE_EXACTLY, size_bytes, NULL);
+}
+
+int emmap_file_grow(struct emmap_file *file, uint64_t *now_bytes) {
+    const uint64_t told = file_handle_bytes(file, atomic_load(&file->told_bytes));
+    return emmap_file_resize(file, grown(file, told), now_bytes);
+}
+
+int file_ask_size(struct emmap_file *file, uint64_t *size_bytes) {
+    struct emmap_region *region = file->region;
+    uint64_t size = atomic_load_explicit(region->size_bytes, memory_order_acquire);
+    if (region->shared) {
+        if (!region_pin(region)) return EMMAP_E_CLOSED;
+        const int rc = inode_refresh(region->inode, region->fd, true, &size);
+        region_unpin(region);
+        if (rc) return rc;
+    }
+    *size_bytes = file_handle_bytes(file, size);
+    return 0;
+}
+
+/* -------------------------------------------------- what the file module asks of a file besides */
+
+int file_cut(struct emmap_file *file) {
+    pthread_mutex_lock(&file->stream_lock);
+    const int rc = file_set_size(file, file->position);
+    pthread_mutex_unlock(&file->stream_lock);
+    return rc;
+}
+
+/* Begins a call on a range of the file by its descriptor; 0 with a pin. */
+static int pin_range(struct emmap_file *file, uint64_t off, uint64_t len_bytes) {
+    if (atomic_load_explicit(&file->region->closed, memory_order_relaxed)) return EMMAP_E_CLOSED;
+    if (off > INT64_MAX - file->off || len_bytes > INT64_MAX - file->off - off) return -EINVAL;
+    return region_pin(file->region) ? 0 : EMMAP_E_CLOSED;
+}
+
+/* A private handle's memory needs no place on the disk. */
+int file_allocate(struct emmap_file *file, uint64_t off, uint64_t len_bytes) {
+    if (len_bytes == 0) return -EINVAL;
+    if (!(file->flags & EMMAP_WRITE)) return -EACCES;
+    int rc = pin_range(file, off, len_bytes);
+    if (rc) return rc;
+    uint64_t size = 0;
+    rc = file_ask_size(file, &size);
+    if (rc == 0 && off + len_bytes > size) rc = file_extend(file, off + len_bytes);
+    if (rc == 0 && file->region->shared)
+        rc = os_allocate(file->region->fd, file->off + off, len_bytes);
+    region_unpin(file->region);
+    return rc;
+}
+
+int file_advise(struct emmap_file *file, uint64_t off, uint64_t len_bytes, enum os_advice advice) {
+    int rc = pin_range(file, off, len_bytes);
+    if (rc) return rc;
+    rc = os_advise(file->region->fd, file->off + off, len_bytes, advice);
+    region_unpin(file->region);
+    return rc;
+}
+
+/* Of a private handle, the size is its own. */
+int file_details(struct emmap_file *file, struct os_details *out) {
+    int rc = pin_range(file, 0, 0);
+    if (rc) return rc;
+    rc = os_details(file->region->fd, out);
+    if (rc == 0) {
+        out->size_bytes = file_handle_bytes(
+            file, file->region->shared ? out->size_bytes : atomic_load(file->region->size_bytes));
+    }
+    region_unpin(file->region);
+    return rc;
+}
