@@ -51,6 +51,8 @@ int os_unlink(const char *path);
 int os_link(const char *from, const char *to); /* -EEXIST: to is there */
 uint64_t os_pid(void);
 int os_getcwd(char *buf, size_t len_bytes);
+/* What a symbolic link says, with a final NUL. -EINVAL: it is none; -ENAMETOOLONG. */
+int os_readlink(const char *path, char *buf, size_t len_bytes);
 
 /* Sets the file's size. */
 int os_truncate(int fd, uint64_t size_bytes);

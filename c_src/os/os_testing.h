@@ -21,6 +21,7 @@
     X(UNLINK, unlink)           \
     X(LINK, link)               \
     X(GETCWD, getcwd)           \
+    X(READLINK, readlink)       \
     X(TRUNCATE, truncate)       \
     X(EXTEND, extend)           \
     X(ALLOCATE, allocate)       \

@@ -138,6 +138,15 @@ int os_getcwd(char *buf, size_t len_bytes) {
     return getcwd(buf, len_bytes) ? 0 : -errno;
 }
 
+int os_readlink(const char *path, char *buf, size_t len_bytes) {
+    OS_FAIL(READLINK);
+    const ssize_t got = readlink(path, buf, len_bytes);
+    if (got < 0) return -errno;
+    if ((size_t)got == len_bytes) return -ENAMETOOLONG;
+    buf[got] = '\0';
+    return 0;
+}
+
 /* Beyond RLIMIT_FSIZE the kernel does not only refuse: it sends SIGXFSZ, which kills. */
 int os_unix_check_size(int fd, uint64_t size_bytes) {
     struct rlimit limit;

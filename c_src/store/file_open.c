@@ -15,7 +15,7 @@
 static const uint64_t DEFAULT_MAX_INC_BYTES = 64ull << 20;
 static const uint64_t STRETCH_LEAST_BYTES = 4ull << 30;
 static const uint64_t STRETCH_MOST_BYTES = 64ull << 30;
-enum { OPEN_TRIES = 16, DEFAULT_MODE = 0600 };
+enum { OPEN_TRIES = 16, LINKS_MOST = 40, DEFAULT_MODE = 0600 };
 
 static bool has(const struct emmap_file_options *options, uint32_t flag) {
     return (options->flags & flag) != 0;
@@ -190,6 +190,18 @@ static int settle_size(struct inode *inode, int fd, const struct emmap_file_opti
     return rc;
 }
 
+/* dir and name with a slash between, or name alone where it is absolute. */
+static char *join(const char *dir, size_t dir_len, const char *name) {
+    const size_t name_len = strlen(name);
+    if (name[0] == '/') dir_len = 0;
+    char *joined = malloc(dir_len + name_len + 2);
+    if (!joined) return NULL;
+    memcpy(joined, dir, dir_len);
+    if (dir_len > 0) joined[dir_len++] = '/';
+    memcpy(joined + dir_len, name, name_len + 1);
+    return joined;
+}
+
 static int absolute_path(const char *path, char **out) {
     if (path[0] == '\0') return -ENOENT;
     char cwd[PATH_MAX] = "";
@@ -197,14 +209,25 @@ static int absolute_path(const char *path, char **out) {
         const int rc = os_getcwd(cwd, sizeof cwd);
         if (rc) return rc;
     }
-    const size_t cwd_len = strlen(cwd), path_len = strlen(path);
-    char *full = malloc(cwd_len + path_len + 2);
-    if (!full) return -ENOMEM;
-    memcpy(full, cwd, cwd_len);
-    if (cwd_len > 0) full[cwd_len] = '/';
-    memcpy(full + cwd_len + (cwd_len > 0), path, path_len + 1);
-    *out = full;
-    return 0;
+    *out = join(cwd, strlen(cwd), path);
+    return *out ? 0 : -ENOMEM;
+}
+
+/* The name behind symbolic links, also where there is no file yet: what is made, and what is
+ * deleted, is the file, not a link to it. */
+static int follow_links(char **path) {
+    for (int links = 0; links < LINKS_MOST; links++) {
+        char target[PATH_MAX];
+        const int rc = os_readlink(*path, target, sizeof target);
+        if (rc == -EINVAL || rc == -ENOENT) return 0; /* no link; opening tells the rest */
+        if (rc) return rc;
+        const size_t dir_len = (size_t)(strrchr(*path, '/') - *path);
+        char *next = join(*path, dir_len, target);
+        if (!next) return -ENOMEM;
+        free(*path);
+        *path = next;
+    }
+    return -ELOOP;
 }
 
 /* Deletes the name only while it is still this file's. */
@@ -395,6 +418,8 @@ int emmap_file_open(struct emmap_file **out, const char *path,
     pthread_mutex_init(&file->stream_lock, NULL); /* without attributes it cannot fail here */
     rc = absolute_path(has(options, EMMAP_ANON) ? "/" : path, &file->full_path);
     if (rc) goto free_file;
+    if (!has(options, EMMAP_ANON | EMMAP_NOFOLLOW)) rc = follow_links(&file->full_path);
+    if (rc) goto free_path;
     rc = open_into(file, options, existed);
     if (rc) goto free_path;
     enlist(rt, file);
