@@ -21,11 +21,22 @@
 %%
 %% <h3>What is safe beside what</h3>
 %% Any number of processes may use a handle at the same time, also while others resize or close it:
-%% a call then answers what it found, or `{error, closed}'. Handles of one file in one VM agree on
+%% a call then answers what it found, or `{error, closed}'. A read sees each write of this VM to the
+%% file whole, through whatever handle it came (unless one of the two was opened with `nolock');
+%% what other OS processes write it may see in part, but for the integers. Handles of one file in one VM agree on
 %% its size; growth by other OS processes is seen by the next call that reaches past the known end,
-%% shrinking by them at the fault, at {@link sync/1}, {@link info/1} and {@link resize/2}. Shrinking
+%% shrinking by them where a call finds its pages gone, at {@link sync/1}, {@link info/1} and {@link resize/2}. Shrinking
 %% to within the last page cannot be seen before one of these. A handle that is not closed is
 %% given back when it is garbage collected.
+%%
+%% <h3>The file module</h3>
+%% A handle is a `#file_descriptor{}': `file:read/2', `file:pread/2', `file:position/2',
+%% `file:copy/3', `file:sendfile/5' and whatever else `file' does on a raw file work on it, as on
+%% one opened with `[raw, binary, read, write]'. It differs in this: {@link pread/3} of 0 bytes
+%% within the file is `{ok, <<>>}'; a write to a map for reading is `{error, eacces}'; after close
+%% every call answers `{error, closed}', and a second close `ok'; any process may use the handle; a
+%% write past the end is `badarg' without the option `extend'; a wrong type raises `badarg'; a place
+%% of 2^63 or above is `{error, einval}'; a handle with `fixed_size' is not resized or truncated.
 %%
 %% <h3>What is durable</h3>
 %% A write to a shared handle outlives the death of the OS process at any instruction, `kill -9'
@@ -33,6 +44,7 @@
 -module(emmap).
 
 -include_lib("kernel/include/file.hrl").
+-include_lib("kernel/include/logger.hrl").
 
 -export([open/2, open/4, close/1, resize/1, resize/2, flush/1, sync/1, sync/3, pread/3, pwrite/3,
          info/1, i/0, stats/0, format_error/1]).
@@ -64,14 +76,17 @@
 -type open_info() :: #{exist := boolean(), size := non_neg_integer()}.
 
 -type reason() :: file:posix() | closed | truncated | fixed_size | size_mismatch | size_missing
-                | network_fs | busy | {sync_failed, file:posix()}.
+                | network_fs | busy | alignment | foreign | corrupt | enotsup
+                | {sync_failed, file:posix()}.
 %% `enospc': no space on the file system, also for a page of a sparse file.
 %% `truncated': the file no longer reaches the place; somebody truncated it while it was mapped.
 %% `closed': the handle is closed.
 
 -type option() ::
-    read | write | create | truncate | shared | private | direct | fit | fixed_size | auto_unlink
-  | sparse | force
+    read | write | create | truncate | shared | private | shared_validate | sync | anon | direct
+  | lock | nolock | fixed | {address, pos_integer()} | fit | fixed_size | extend | sparse
+  | auto_unlink | nofollow | force | populate | nonblock | lock_memory | noreserve | nocache
+  | uninitialized | hugetlb | huge_2mb | huge_1gb | debug
   | {size, non_neg_integer()}
   | {chmod, 1..8#7777}
   | {max_inc_size, pos_integer()}
@@ -96,6 +111,26 @@
 %%   at open (default: 16 times the size, at least 4 GiB, at most 64 GiB, at least the size; half
 %%   of it, and so on, where the system refuses). Growth beyond is `{error, enomem}'. Memory it
 %%   costs none.</li>
+%% <li>`extend': a write past the end grows the file, as it does a raw one; a new file then needs no
+%%   length. Without it that is `badarg'.</li>
+%% <li>`lock', `nolock': a read sees each write of this VM whole (the default), or may see a part.</li>
+%% <li>`nofollow': a name that is a symbolic link is `{error, eloop}'.</li>
+%% <li>`anon': memory of the handle's own, zeros, with no file behind it; the name is ignored, the
+%%   offset is 0, the length given.</li>
+%% <li>`{address, A}', and `fixed' with it: map at address `A', a multiple of the page size; in use
+%%   it is `{error, eexist}'. The handle cannot grow.</li>
+%% <li>`populate': touch every page at open, on a dirty scheduler; with `nonblock' only what needs no
+%%   wait, which is nothing. Not with `sparse'.</li>
+%% <li>`lock_memory': the pages stay in memory (mlock), also those that it grows by; beyond what the
+%%   system allows `{error, enomem}'.</li>
+%% <li>`shared_validate': shared, and the kernel refuses what it does not know; `sync' with it: on DAX
+%%   files stores are durable at once, elsewhere `{error, eopnotsupp}'.</li>
+%% <li>`noreserve': reserve no swap. `nocache': pages are the first to be dropped (macOS; no effect
+%%   elsewhere). `uninitialized': anonymous pages need not be zeroed, where the kernel was built for
+%%   that.</li>
+%% <li>`hugetlb', `huge_2mb', `huge_1gb': huge pages for `anon'; none free is `{error, enomem}'.</li>
+%% <li>`debug': open, resize and close of the handle are logged at debug level.</li>
+%% <li>An option that this system lacks is `{error, enotsup}'.</li>
 %% <li>`force': map a file on a network file system, else `{error, network_fs}': what other
 %%   machines write to it is not seen.</li>
 %% <li>`direct': {@link pread/3} answers binaries that lie in the mapping and copies nothing. The
@@ -103,7 +138,7 @@
 %%   that binaries do not change</b>: while any process writes to the range, `binary_to_term', string
 %%   and unicode functions over such a binary can crash the VM, and no library can prevent it. Take
 %%   `binary:copy/1' first, and never use one as a key of a map or an ETS table. When the file is
-%%   truncated by another program the binary reads as zeros.</li>
+%%   truncated by another program after the call, the binary reads as zeros.</li>
 %% </ul>
 
 -type info() :: #{name := binary(), size := non_neg_integer(), offset := non_neg_integer(),
@@ -149,8 +184,11 @@ open_native(File, Off, Len, Options) ->
             {badarg, 1, not_a_name};
         Name ->
             case emmap_nif:file_open(Name, Off, Len, Options) of
-                {ok, Handle, Info} -> {ok, ?IS_HANDLE(Handle), Info};
-                Error -> Error
+                {ok, Handle, Info} ->
+                    debug(Handle, "open ~tp with ~tp: ~tp", [File, Options, Info]),
+                    {ok, ?IS_HANDLE(Handle), Info};
+                Error ->
+                    Error
             end
     end.
 
@@ -177,6 +215,7 @@ characters(List) when is_list(List) -> lists:map(fun characters/1, List).
 %% until the last binary is collected.
 -spec close(mem()) -> ok.
 close(?IS_HANDLE(Handle) = Mem) ->
+    debug(Handle, "close ~tp", [Mem]),
     ?CHECKED(emmap_nif:file_close(Handle), [Mem]);
 close(Mem) ->
     ?NO_HANDLE([Mem]).
@@ -305,7 +344,7 @@ truncate(Mem) ->
 %% @doc Grows: doubles the size below `max_inc_size', else adds that much.
 -spec resize(mem()) -> {ok, non_neg_integer()} | {error, reason()}.
 resize(?IS_HANDLE(Handle) = Mem) ->
-    ?CHECKED(emmap_nif:file_resize(Handle, grow), [Mem]);
+    ?CHECKED(resized(Handle, grow), [Mem]);
 resize(Mem) ->
     ?NO_HANDLE([Mem]).
 
@@ -313,8 +352,8 @@ resize(Mem) ->
 %%
 %% The space on the disk is taken first (but for `sparse'), the size changed last; on failure what
 %% was taken is given back. Only what this handle knew of is cut off: where another handle or OS
-%% process has grown the file beyond `Size' since this one was last told a size (by open, resize or
-%% info), theirs is adopted. A private handle grows in memory, with zeros.
+%% process has grown the file since this one was last told a size (by open, resize or info), theirs
+%% is adopted and answered. A private handle grows in memory, with zeros.
 %%
 %% Errors: `fixed_size', `eacces' (mapped for reading only), `enospc', `enomem' (beyond the address
 %% space of the handle), `efbig', `busy', `closed'.
@@ -322,11 +361,16 @@ resize(Mem) ->
 resize(Mem, 0) ->
     resize(Mem);
 resize(?IS_HANDLE(Handle) = Mem, Size) when Size =/= grow ->
-    ?CHECKED(emmap_nif:file_resize(Handle, Size), [Mem, Size]);
+    ?CHECKED(resized(Handle, Size), [Mem, Size]);
 resize(?IS_HANDLE(_) = Mem, Size) ->
     ?BADARG({badarg, 2, not_an_integer}, [Mem, Size]);
 resize(Mem, Size) ->
     ?NO_HANDLE([Mem, Size]).
+
+resized(Handle, Size) ->
+    Result = emmap_nif:file_resize(Handle, Size),
+    debug(Handle, "resize to ~tp: ~tp", [Size, Result]),
+    Result.
 
 %%------------------------------------------------------------------------------------ durability
 
@@ -661,3 +705,12 @@ format_error(Reason) when is_atom(Reason) ->
     end;
 format_error(Reason) ->
     lists:flatten(io_lib:format("unknown error: ~tP", [Reason, 20])).
+
+%%----------------------------------------------------------------------------------------- debug
+
+%% Only handles opened with debug pay for it.
+debug(Handle, Format, Args) ->
+    case emmap_nif:file_debug(Handle) of
+        true -> ?LOG_DEBUG("emmap ~tp: " ++ Format, [Handle | Args]);
+        false -> ok
+    end.

@@ -2,7 +2,13 @@
  *
  * The one public header of libemmap. Every call returns 0 or a negative code: -errno, or one of
  * EMMAP_E_*; results go through out-pointers, which are written on success only. Sizes and
- * offsets are in bytes. SPDX-License-Identifier: Apache-2.0 */
+ * offsets are in bytes.
+ *
+ * Caveats: the library handles SIGBUS, and hands what is not its own to the handler that it found;
+ * who installs another later must call ours in turn. After fork the child must not use handles of
+ * its parent: it has not the thread that gives them back. It opens its own after exec.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMMAP_H
 #define EMMAP_H
 
@@ -102,7 +108,8 @@ struct emmap_file_options {
     uint64_t len_bytes;           /* 0: what the file holds from off on */
     uint64_t max_inc_bytes;       /* emmap_file_grow doubles below, adds above; 0: 64 MiB */
     uint64_t address;             /* with AT: a multiple of the page size */
-    uint64_t address_space_bytes; /* what resize may grow to; 0: a default of 4 to 64 GiB */
+    uint64_t address_space_bytes; /* what resize may grow to; 0: 16 times the size, at least
+                                     4 GiB, at most 64 GiB, at least the size */
 };
 
 /* emmap_file_open -- map a regular file.
@@ -113,11 +120,10 @@ struct emmap_file_options {
  *
  * Returns  0 | -errno | EMMAP_E_SIZE_MISMATCH, _SIZE_MISSING, _NETWORK_FS, _BUSY
  *          (-ENODEV: not a regular file; -EISDIR; -EINVAL: a flag without the one that it needs,
- *          or an offset past the end). After an error the file is as it was, and one that was
- *          missing is missing.
- * Threads  any number at once, also on one file
- * Process  safe beside other OS processes that open, grow and use the file
- * Faults   waits for the file system; call it where that may be done
+ *          or an offset past the end; -EACCES: to be changed, and without WRITE). After an error
+ * the file is as it was, and one that was missing is missing. Threads  any number at once, also on
+ * one file Process  safe beside other OS processes that open, grow and use the file Faults   waits
+ * for the file system; call it where that may be done
  */
 EMMAP_API int emmap_file_open(struct emmap_file **out, const char *path,
                               const struct emmap_file_options *options, bool *existed);
@@ -136,8 +142,8 @@ EMMAP_API void emmap_file_free(struct emmap_file *file);
  *   off, len_bytes   any values; the range is cut at the end of the file
  *   got_bytes        how much was copied; 0 with success only when len_bytes is 0
  *
- * Returns  0 | EMMAP_E_PAST_END (off at or past the end) | -EINVAL (off or len_bytes of 2^63 or
- *          more) | EMMAP_E_CLOSED | EMMAP_E_TRUNCATED, -EIO, -ENOSPC (a page could not be had:
+ * Returns  0 | EMMAP_E_PAST_END (off at or past the end) | -EINVAL (off, len_bytes or their sum
+ *          of 2^63 or more) | EMMAP_E_CLOSED | EMMAP_E_TRUNCATED, -EIO, -ENOSPC (a page could not be had:
  *          what was copied is undefined)
  * Threads  any number; a concurrent write may be seen in part
  * Process  sees what other OS processes wrote, and their growth of the file
@@ -164,9 +170,10 @@ EMMAP_API uint64_t emmap_file_size(const struct emmap_file *file);
  *
  *   now_bytes   the size afterwards; may be NULL
  *
- * Growth is atomic: on failure what was taken of the disk is given back. It never shortens: when
- * somebody else has grown the file beyond size_bytes since this handle was last told its size,
- * their size is adopted. A private handle grows in memory and leaves the file alone.
+ * On failure the size is as before, and what was taken of the disk is given back. Only what the
+ * handle was told of (by open, resize, info) is cut off: when somebody else has grown the file
+ * since, their size is adopted, and told. A private handle grows in memory and leaves the file
+ * alone.
  *
  * Returns  0 | -EACCES | EMMAP_E_FIXED_SIZE | -ENOSPC | -ENOMEM (beyond the address space of the
  *          handle) | EMMAP_E_BUSY | EMMAP_E_CLOSED | -errno
