@@ -207,6 +207,7 @@ static void growth_without_room_leaves_all_as_it_was(void **state) {
     make_room();
     assert_ok(open_rc(path, RW | EMMAP_FIT, 0, 12 * page));
     assert_int_equal(file_bytes_of(path), 12 * page);
+    await_no_regions();
 }
 
 static void more_than_the_disk_has_is_refused(void **state) {

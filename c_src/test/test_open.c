@@ -227,6 +227,7 @@ static void what_is_no_regular_file_is_refused_at_once(void **state) {
     assert_int_equal(open_rc(support_path("loop"), RW | EMMAP_CREATE, 0, 10), -ELOOP);
     assert_ok(symlink("f", support_path("link")));
     assert_ok(open_rc(support_path("link"), RW, 0, 10));
+    await_no_regions();
 }
 
 static void a_network_file_system_needs_force(void **state) {
