@@ -45,35 +45,87 @@ static void print_json_string(const char *string) {
     putchar('"');
 }
 
-static void print_json(const struct emmap_file_info *info) {
-    printf("{\"file\":");
-    print_json_string(info->path);
-    printf(",\"kind\":\"plain\",\"size\":%" PRIu64 ",\"allocated\":%" PRIu64
-           ",\"space\":\"%s\",\"page_size\":%" PRIu64 "}\n",
-           info->file_bytes, info->allocated_bytes, space_name(info->space), info->page_bytes);
+/* What is told of one file. */
+struct report {
+    struct emmap_file *file;
+    struct emmap_file_info info;
+    bool is_counters;
+    int damage;     /* of a counters file: 0 or an error */
+    uint64_t count; /* of counters */
+};
+
+static const char *kind_name(const struct report *r) {
+    return r->is_counters ? "counters" : "plain";
 }
 
-static void print_text(const struct emmap_file_info *info) {
+/* The values as far as they can be read: others may truncate the file right now. */
+static int each_value(const struct report *r, void (*print)(uint64_t i, int64_t value)) {
+    for (uint64_t i = 0; r->damage == 0 && i < r->count; i++) {
+        int64_t value;
+        const int rc = emmap_file_load(r->file, emmap_counters_off(i), &value);
+        if (rc) return rc;
+        print(i, value);
+    }
+    return 0;
+}
+
+static void print_json_value(uint64_t i, int64_t value) {
+    printf("%s%" PRId64, i ? "," : "", value);
+}
+
+static int print_json(const struct report *r) {
+    int rc = 0;
+    printf("{\"file\":");
+    print_json_string(r->info.path);
+    printf(",\"kind\":\"%s\",\"size\":%" PRIu64 ",\"allocated\":%" PRIu64
+           ",\"space\":\"%s\",\"page_size\":%" PRIu64,
+           kind_name(r), r->info.file_bytes, r->info.allocated_bytes, space_name(r->info.space),
+           r->info.page_bytes);
+    if (r->is_counters && r->damage) printf(",\"error\":\"%s\"", emmap_error_name(r->damage));
+    if (r->is_counters && !r->damage) {
+        printf(",\"counters\":[");
+        rc = each_value(r, print_json_value);
+        printf("]");
+    }
+    printf("}\n");
+    return rc;
+}
+
+static void print_text_value(uint64_t i, int64_t value) {
+    printf("  %8" PRIu64 "  %" PRId64 "\n", i, value);
+}
+
+static int print_text(const struct report *r) {
+    const struct emmap_file_info *info = &r->info;
     printf("%s\n", info->path);
-    printf("  kind       plain file\n");
+    printf("  kind       %s\n", r->is_counters ? "simple counters" : "plain file");
     printf("  size       %" PRIu64 " bytes\n", info->file_bytes);
     printf("  allocated  %" PRIu64 " bytes on the disk (%s)\n", info->allocated_bytes,
            space_name(info->space));
     printf("  pages      %" PRIu64 " of %" PRIu64 " bytes\n",
            (info->file_bytes + info->page_bytes - 1) / info->page_bytes, info->page_bytes);
+    if (!r->is_counters) return 0;
+    if (r->damage)
+        printf("  damaged    %s\n", emmap_error_message(r->damage));
+    else
+        printf("  counters   %" PRIu64 "\n", r->count);
+    return each_value(r, print_text_value);
 }
 
 static int inspect(const char *path, bool json) {
     const struct emmap_file_options options = {.flags =
                                                    EMMAP_SHARED | EMMAP_FIXED_SIZE | EMMAP_FORCE};
-    struct emmap_file *file;
-    int rc = emmap_file_open(&file, path, &options, NULL);
+    struct report r = {0};
+    int rc = emmap_file_open(&r.file, path, &options, NULL);
     if (rc) return rc;
-    struct emmap_file_info info;
-    rc = emmap_file_info(file, &info);
-    if (rc == 0 && json) print_json(&info);
-    if (rc == 0 && !json) print_text(&info);
-    emmap_file_free(file);
+    rc = emmap_file_info(r.file, &r.info);
+    if (rc == 0) {
+        r.damage = emmap_counters_count(r.file, &r.count);
+        r.is_counters = r.damage == 0 || r.damage == EMMAP_E_CORRUPT;
+        rc = json ? print_json(&r) : print_text(&r);
+    }
+    if (rc == 0 && r.is_counters) rc = r.damage;
+    emmap_file_free(r.file);
     return rc;
 }
 

@@ -18,7 +18,8 @@ static void help(FILE *to) {
     for (size_t i = 0; i < COMMANDS; i++)
         fprintf(to, "  emmap %-28s %s\n", commands[i].usage, commands[i].what);
     fputs("  emmap --help | --version\n\n"
-          "Exit status: 0, 1 when a file could not be read, 2 for a wrong command line.\n",
+          "Exit status: 0, 1 when a file could not be read or is damaged, 2 for a wrong command "
+          "line.\n",
           to);
 }
 

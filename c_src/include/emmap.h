@@ -143,9 +143,8 @@ EMMAP_API void emmap_file_free(struct emmap_file *file);
  *   got_bytes        how much was copied; 0 with success only when len_bytes is 0
  *
  * Returns  0 | EMMAP_E_PAST_END (off at or past the end) | -EINVAL (off, len_bytes or their sum
- *          of 2^63 or more) | EMMAP_E_CLOSED | EMMAP_E_TRUNCATED, -EIO, -ENOSPC (a page could not be had:
- *          what was copied is undefined)
- * Threads  any number; a concurrent write may be seen in part
+ *          of 2^63 or more) | EMMAP_E_CLOSED | EMMAP_E_TRUNCATED, -EIO, -ENOSPC (a page could not
+ * be had: what was copied is undefined) Threads  any number; a concurrent write may be seen in part
  * Process  sees what other OS processes wrote, and their growth of the file
  * Faults   touches mapped pages: may wait for the disk
  */
@@ -290,6 +289,12 @@ EMMAP_API int emmap_file_store(struct emmap_file *file, uint64_t off, int64_t va
  */
 EMMAP_API int emmap_counters_open(struct emmap_file **out, const char *path, uint64_t count,
                                   uint64_t *found);
+
+/* emmap_counters_count -- how many counters a file is of, opened by whatever call.
+ *
+ * Returns  0 | EMMAP_E_FOREIGN (no counters file) | EMMAP_E_CORRUPT | as emmap_file_read */
+EMMAP_API int emmap_counters_count(struct emmap_file *file, uint64_t *count);
+
 static inline uint64_t emmap_counters_off(uint64_t i) {
     return 16 + 8 * i;
 }

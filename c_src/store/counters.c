@@ -12,7 +12,7 @@
 enum { HEADER = sizeof(struct emmap_disk_counters), VALUE = 8, OPEN_TRIES = 16 };
 static const uint64_t MOST_COUNTERS = (INT64_MAX - HEADER) / VALUE;
 
-static int check_header(struct emmap_file *file, uint64_t count, uint64_t *found) {
+int emmap_counters_count(struct emmap_file *file, uint64_t *count) {
     struct emmap_disk_counters header;
     uint64_t got;
     int rc = emmap_file_read(file, 0, &header, HEADER, &got);
@@ -23,8 +23,7 @@ static int check_header(struct emmap_file *file, uint64_t count, uint64_t *found
     if (header.count == 0 || header.count > MOST_COUNTERS ||
         emmap_file_size(file) != HEADER + header.count * VALUE)
         return EMMAP_E_CORRUPT;
-    if (count != 0 && header.count != count) return EMMAP_E_SIZE_MISMATCH;
-    *found = header.count;
+    *count = header.count;
     return 0;
 }
 
@@ -35,12 +34,16 @@ static int open_existing(const char *path, uint64_t count, struct emmap_file **o
     struct emmap_file *file;
     int rc = emmap_file_open(&file, path, &options, NULL);
     if (rc) return rc;
-    rc = check_header(file, count, found);
-    if (rc)
+    uint64_t has;
+    rc = emmap_counters_count(file, &has);
+    if (rc == 0 && count != 0 && has != count) rc = EMMAP_E_SIZE_MISMATCH;
+    if (rc) {
         emmap_file_free(file);
-    else
-        *out = file;
-    return rc;
+        return rc;
+    }
+    *found = has;
+    *out = file;
+    return 0;
 }
 
 static int fill_new(const char *path, uint64_t count) {
