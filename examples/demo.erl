@@ -4,17 +4,18 @@
 
 -export([main/1]).
 %% Called in the other VMs:
--export([edit/3, private_edit/3, write_records/2, fill_disk/1]).
+-export([edit/3, private_edit/3, write_records/2, number_messages/1, fill_disk/1]).
 
 -define(PLACE, 1000000).
 -define(RECORD, 64).
 
-main([Folder, ReadAt, Colour]) ->
+main([Folder, ReadAt, Command, Colour]) ->
     put(colour, Colour =:= "colour"),
     File = filename:join(Folder, "file"),
     two_processes(File, ReadAt),
     private_map(File),
     killed_vm(filename:join(Folder, "records")),
+    sequence_counters(filename:join(Folder, "counters"), Command),
     truncated_file(File),
     full_disk(Folder),
     title("Done"),
@@ -71,6 +72,34 @@ killed_vm(File) ->
     ok = emmap:close(Mem),
     say("OS process ~s writes ~b records one after the other, and is killed with -9", [Pid, Most]),
     say("it was seen to acknowledge ~b; in the file are ~b, each of them whole", [AtLeast, Kept]).
+
+%% Counter 0 is the last number that was sent, counter 1 the last that was acknowledged.
+sequence_counters(File, Command) ->
+    title("Sequence numbers that survive"),
+    {Vm, Pid} = start_vm(),
+    {_, 2} = Counters = emmap:open_counters(File, 2),
+    peer:cast(Vm, ?MODULE, number_messages, [File]),
+    wait_for(fun() -> last(Counters, 0) > 1000 end),
+    say("OS process ~s numbers the messages of a protocol; the command sees it live:", [Pid]),
+    [io:format("    $ emmap info --json counters~n    ~s", [live(Command, File)])
+     || _ <- [first, second]],
+    [] = os:cmd("kill -9 " ++ binary_to_list(Pid)),
+    wait_for(fun() -> not is_process_alive(Vm) end),
+    Sent = last(Counters, 0),
+    true = Sent >= last(Counters, 1) andalso Sent - last(Counters, 1) =< 1,
+    say("killed with -9: the last number sent is ~b, acknowledged ~b", [Sent, last(Counters, 1)]),
+    {ok, Sent} = emmap:inc_counter(Counters, 0),
+    say("this VM takes over, and sends number ~b: none is used twice", [last(Counters, 0)]),
+    ok = emmap:close_counters(Counters).
+
+last(Counters, Index) ->
+    {ok, N} = emmap:read_counter(Counters, Index),
+    N.
+
+live(Command, File) ->
+    "{\"file\":" ++ _ = Line = os:cmd(Command ++ " info --json '" ++ File ++ "'"),
+    [_, Values] = string:split(Line, "\"counters\":"),
+    "..." ++ Values.
 
 truncated_file(File) ->
     title("A truncation under the VM's feet"),
@@ -141,6 +170,14 @@ write_record(Mem, N, Most) when N =< Most ->
     write_record(Mem, N + 1, Most);
 write_record(_Mem, _N, _Most) ->
     receive stop -> ok end.
+
+number_messages(File) ->
+    number_message(emmap:open_counters(File, 2)).
+
+number_message(Counters) ->
+    {ok, Last} = emmap:inc_counter(Counters, 0),
+    {ok, Last} = emmap:set_counter(Counters, 1, Last + 1),
+    number_message(Counters).
 
 fill_disk(again) ->
     {Mem, Disk, Page} = persistent_term:get(demo),
