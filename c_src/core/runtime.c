@@ -6,6 +6,8 @@
 #include "core/region.h"
 #include "os/os.h"
 
+enum { POOL_WAIT_MS = 1000 };
+
 static struct runtime own = {
     .abi = EMMAP_RUNTIME_ABI,
     .lock = PTHREAD_MUTEX_INITIALIZER,
@@ -30,9 +32,28 @@ static void pool_main(void *arg) {
         struct pool_job *job = rt->pool_first;
         rt->pool_first = job->next;
         if (!rt->pool_first) rt->pool_last = &rt->pool_first;
+        rt->pool_busy = true;
         pthread_mutex_unlock(&rt->pool_lock);
         job->run(job);
+        pthread_mutex_lock(&rt->pool_lock);
+        rt->pool_busy = false;
+        pthread_mutex_unlock(&rt->pool_lock);
     }
+}
+
+static bool pool_has_work(struct runtime *rt) {
+    pthread_mutex_lock(&rt->pool_lock);
+    const bool has = rt->pool_busy || rt->pool_first;
+    pthread_mutex_unlock(&rt->pool_lock);
+    return has;
+}
+
+bool pool_wait(void) {
+    struct runtime *rt = current;
+    if (!pool_has_work(rt)) return false;
+    for (int i = 0; i < POOL_WAIT_MS && pool_has_work(rt); i++)
+        os_sleep_ms(1);
+    return true;
 }
 
 void pool_run(struct pool_job *job) {

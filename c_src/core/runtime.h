@@ -52,6 +52,7 @@ struct runtime {
     pthread_mutex_t pool_lock; /* guards the rest of this group */
     pthread_cond_t pool_wake;
     struct pool_job *pool_first, **pool_last;
+    bool pool_busy; /* a job is running */
 
     struct emmap_file *files; /* open handles; guarded by lock */
 
@@ -68,6 +69,9 @@ bool runtime_adopt(struct runtime *other);
 
 /* pool_run -- run the job on the background thread; the job's memory is its owner's. */
 void pool_run(struct pool_job *job);
+
+/* pool_wait -- until no job is left, a second at most. false: there was none to wait for. */
+bool pool_wait(void);
 
 int registry_add(struct emmap_region *region, void *start, size_t len_bytes,
                  struct registry_entry **out);

@@ -363,6 +363,7 @@ static int open_into(struct emmap_file *file, const struct emmap_file_options *o
                      bool *existed) {
     uint64_t size_bytes = options->len_bytes;
     int rc;
+    file->region = NULL; /* of an earlier try */
     if (has(options, EMMAP_ANON)) {
         if (existed) *existed = false;
         rc = open_anonymous(options, &file->region);
@@ -421,6 +422,9 @@ int emmap_file_open(struct emmap_file **out, const char *path,
     if (!has(options, EMMAP_ANON | EMMAP_NOFOLLOW)) rc = follow_links(&file->full_path);
     if (rc) goto free_path;
     rc = open_into(file, options, existed);
+    /* What was closed a moment ago may still have its descriptor and addresses. */
+    if ((rc == -EMFILE || rc == -ENFILE || rc == -ENOMEM) && pool_wait())
+        rc = open_into(file, options, existed);
     if (rc) goto free_path;
     enlist(rt, file);
     *out = file;
