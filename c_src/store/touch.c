@@ -5,9 +5,10 @@
 
 #include "os/os.h"
 
-/* A page that faults again and again after it was mapped back is given up. Faults met before the
- * touch are not its own: a thread that was held up in its handler marks a page late. */
-enum { TOUCH_TRIES = 64, FINAL_TRY = 8 };
+/* A page that faults again and again after it was mapped back is given up. What is met before the
+ * touch is another thread's fault, and that thread may be held up in its handler: after some tries
+ * it is waited for, a few seconds at most. */
+enum { TOUCH_TRIES = 64, FINAL_TRY = 8, BARE_TRIES = 8, WAIT_TRIES = 3000 };
 /* Others' pages being mapped back kept this call from knowing: now it keeps them from that. */
 enum { ALONE_AFTER = 2 };
 enum { HOLD_END_MS = 1000 };
@@ -97,8 +98,12 @@ bool touch_again(struct touch *t, int *rc) {
         return !t->once || touch_finish(t);
     }
     if (t->tries == 0 && !t->once && !t->end_stays && hold_end(t)) return true;
-    if (t->touched) t->faulted++;
-    if (++t->tries > TOUCH_TRIES)
+    t->tries++;
+    if (t->touched)
+        t->faulted++;
+    else if (t->tries > BARE_TRIES)
+        os_sleep_ms(1);
+    if (t->faulted > TOUCH_TRIES || t->tries > WAIT_TRIES)
         *rc = -EIO;
     else
         *rc = region_settle(region, t->from, t->to - t->from, t->size_seen, t->faulted > FINAL_TRY);
