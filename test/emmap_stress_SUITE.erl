@@ -89,14 +89,7 @@ leaks_nothing(Fun) ->
     end).
 
 repeat(Fun, Times) ->
-    alone(fun() -> lists:foreach(fun(N) -> room(N), Fun(N) end, lists:seq(1, Times)) end).
-
-%% What is closed is given back in the background, which a busy machine may leave behind.
-room(N) when N rem 50 =:= 0 ->
-    erlang:garbage_collect(),
-    emmap_test_lib:wait_until(fun() -> maps:get(regions, emmap:stats()) < 200 end);
-room(_N) ->
-    ok.
+    alone(fun() -> lists:foreach(Fun, lists:seq(1, Times)) end).
 
 weigh() ->
     nothing_is_left(),
