@@ -14,6 +14,21 @@
 #include "core/region.h"
 #include "os/os.h"
 
+#if defined(__SANITIZE_THREAD__) || __has_feature(thread_sanitizer)
+/* Races that the design rests on, each argued where it is: the fault handler may look at a
+ * descriptor that is being closed, and a page may be replaced, or mapped back, while it is touched:
+ * who touched it looks at the marks afterwards. To thread sanitizer an mmap is a write. */
+__attribute__((visibility("default"))) const char *__tsan_default_suppressions(void);
+const char *__tsan_default_suppressions(void) {
+    return "race:region_on_fault\nrace:close_file\nrace:zeros_step\nrace:heal\n";
+}
+/* The longest memory of stacks: by them it knows these. */
+__attribute__((visibility("default"))) const char *__tsan_default_options(void);
+const char *__tsan_default_options(void) {
+    return "history_size=7";
+}
+#endif
+
 static char folder[256];
 static bool mounted;
 
