@@ -56,7 +56,7 @@
 %% What the file module calls on a handle:
 -export([datasync/1, advise/4, allocate/3, copy/3, sendfile/8, internal_get_nif_resource/1,
          ipread_s32bu_p32bu/3, read_handle_info/1, read_handle_info/2]).
--export_type([mem/0, option/0, reason/0, open_info/0, info/0, counters/0]).
+-export_type([mem/0, option/0, reason/0, open_info/0, info/0, counters/0, location/0, advice/0]).
 
 -define(IS_HANDLE(H), #file_descriptor{module = ?MODULE, data = H}).
 %% What a normal scheduler may copy: the rest goes to a dirty one.
@@ -72,6 +72,10 @@
 
 -type mem() :: #file_descriptor{}.
 %% A mapped file. May be sent to other processes of the same node.
+
+-type location() :: integer() | bof | cur | eof | {bof | cur | eof, integer()}.
+-type advice() :: normal | sequential | random | no_reuse | will_need | dont_need.
+%% As the `file' module has them, which exports neither type in every OTP.
 
 -type open_info() :: #{exist := boolean(), size := non_neg_integer()}.
 
@@ -319,9 +323,12 @@ write(?IS_HANDLE(Handle) = Mem, Data) ->
 write(Mem, Data) ->
     ?NO_HANDLE([Mem, Data]).
 
+-type location() :: integer() | bof | cur | eof | {bof | cur | eof, integer()}.
+%% As `file:position/2' takes it: `{eof, -6}' is six bytes before the end.
+
 %% @doc Sets the position, as `file:position/2': it may lie past the end. `{error, einval}': before
 %% the start, or not below 2^63.
--spec position(mem(), file:location()) -> {ok, non_neg_integer()} | {error, reason()}.
+-spec position(mem(), location()) -> {ok, non_neg_integer()} | {error, reason()}.
 position(?IS_HANDLE(Handle) = Mem, At) ->
     {Whence, Off} = whence(At),
     ?CHECKED(emmap_nif:file_position(Handle, Whence, Off), [Mem, At]);
@@ -563,8 +570,10 @@ counter(_Counters, _Index, _Do, _Value) ->
 datasync(Mem) ->
     sync(Mem).
 
+-type advice() :: normal | sequential | random | no_reuse | will_need | dont_need.
+
 %% @doc As `file:advise/4'.
--spec advise(mem(), non_neg_integer(), non_neg_integer(), file:posix_file_advise()) ->
+-spec advise(mem(), non_neg_integer(), non_neg_integer(), advice()) ->
     ok | {error, reason()}.
 advise(?IS_HANDLE(Handle) = Mem, Off, Len, Advice) ->
     ?CHECKED(emmap_nif:file_advise(Handle, Off, Len, Advice), [Mem, Off, Len, Advice]);
