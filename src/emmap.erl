@@ -73,10 +73,6 @@
 -type mem() :: #file_descriptor{}.
 %% A mapped file. May be sent to other processes of the same node.
 
--type location() :: integer() | bof | cur | eof | {bof | cur | eof, integer()}.
--type advice() :: normal | sequential | random | no_reuse | will_need | dont_need.
-%% As the `file' module has them, which exports neither type in every OTP.
-
 -type open_info() :: #{exist := boolean(), size := non_neg_integer()}.
 
 -type reason() :: file:posix() | closed | truncated | fixed_size | size_mismatch | size_missing
