@@ -108,11 +108,11 @@ static void *write_stable(void *arg) {
         const uint64_t word = w->last + 1;
         for (unsigned i = 0; i < WORDS; i++)
             record[i] = word;
-        struct shared *shared = take();
-        const bool through_shared = next_random(&w->seed) % 2;
-        struct emmap_file *file = through_shared ? shared->file : own;
-        const int rc = emmap_file_write(file, w->lane * page, record, sizeof record);
-        give(shared);
+        const bool through_shared = next_random(&w->seed) % 8 == 0;
+        struct shared *shared = through_shared ? take() : NULL;
+        const int rc =
+            emmap_file_write(shared ? shared->file : own, w->lane * page, record, sizeof record);
+        if (shared) give(shared);
         if (through_shared && rc == EMMAP_E_CLOSED) {
             count(CLOSED_SEEN);
             continue; /* written or not: the next one has the same word */
@@ -131,20 +131,24 @@ static void *use_volatile(void *arg) {
     struct worker *w = arg;
     uint8_t *buf = malloc(64 * page);
     uint64_t got;
+    struct emmap_file *own;
+    MUST(open_file(&own, path, RW, 0, 0) == 0);
     while (going()) {
-        struct shared *shared = take();
+        struct shared *shared = next_random(&w->seed) % 8 == 0 ? take() : NULL;
+        struct emmap_file *file = shared ? shared->file : own;
         const uint64_t off =
             STABLE_PAGES * page + next_random(&w->seed) % ((MOST_PAGES - STABLE_PAGES) * page);
         const uint64_t len = next_random(&w->seed) % 4 ? 100 : 64 * page;
         int rc;
         if (next_random(&w->seed) % 2)
-            rc = emmap_file_read(shared->file, off, buf, len, &got);
+            rc = emmap_file_read(file, off, buf, len, &got);
         else
-            rc = emmap_file_write(shared->file, off, buf, len);
+            rc = emmap_file_write(file, off, buf, len);
         MUST(may_answer(rc));
         count(VOLATILE);
-        give(shared);
+        if (shared) give(shared);
     }
+    emmap_file_free(own);
     free(buf);
     return NULL;
 }
