@@ -50,11 +50,12 @@ static bool may_answer(int rc) {
 
 /* -------------------------------------------------------- a handle that is closed under others */
 
-static struct shared {
+struct shared {
     struct emmap_file *file;
     unsigned users;
     bool retired;
-} * current;
+};
+static struct shared *current;
 static pthread_mutex_t current_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static struct shared *take(void) {
