@@ -607,14 +607,17 @@ internal_get_nif_resource(_Mem) ->
     {ok, {non_neg_integer(), non_neg_integer(), binary() | eof}} | eof | {error, reason()}.
 ipread_s32bu_p32bu(Mem, Off, Infinity) when is_atom(Infinity) ->
     ipread_s32bu_p32bu(Mem, Off, (1 bsl 31) - 1);
-ipread_s32bu_p32bu(Mem, Off, Most) when is_integer(Off), is_integer(Most) ->
-    case pread(Mem, Off, 8) of
+ipread_s32bu_p32bu(?IS_HANDLE(Handle) = Mem, Off, Most) when is_integer(Most) ->
+    case ?CHECKED(emmap_nif:file_pread(Handle, Off, 8), [Mem, Off, Most]) of
+        {error, _} = Error -> Error;
+        _ when Most >= 1 bsl 31 -> {error, einval};
         {ok, <<Size:32, Place:32>>} when Size =< Most -> indirect(Mem, Size, Place);
-        {ok, _} -> eof;
-        Other -> Other
+        _ -> eof
     end;
+ipread_s32bu_p32bu(?IS_HANDLE(_) = Mem, Off, Most) ->
+    ?BADARG({badarg, 3, not_an_integer}, [Mem, Off, Most]);
 ipread_s32bu_p32bu(Mem, Off, Most) ->
-    ?BADARG({badarg, 2, not_an_integer}, [Mem, Off, Most]).
+    ?NO_HANDLE([Mem, Off, Most]).
 
 indirect(_Mem, 0, Place) ->
     {ok, {0, Place, eof}};
@@ -635,9 +638,9 @@ read_handle_info(Mem) ->
     {ok, file:file_info()} | {error, reason()}.
 read_handle_info(?IS_HANDLE(Handle) = Mem, Options) when is_list(Options) ->
     case ?CHECKED(emmap_nif:file_handle_info(Handle), [Mem, Options]) of
-        {ok, {Size, Mode, Links, Dev, RawDev, Inode, Uid, Gid, Accessed, Modified, Changed, Write}} ->
+        {ok, {Size, Mode, Links, Dev, RawDev, Inode, Uid, Gid, Accessed, Modified, Changed}} ->
             Time = proplists:get_value(time, Options, local),
-            {ok, #file_info{size = Size, type = regular, access = access(Write),
+            {ok, #file_info{size = Size, type = regular, access = access(Mode),
                             atime = time(Time, Accessed), mtime = time(Time, Modified),
                             ctime = time(Time, Changed), mode = Mode, links = Links,
                             major_device = Dev, minor_device = RawDev, inode = Inode,
@@ -648,8 +651,9 @@ read_handle_info(?IS_HANDLE(Handle) = Mem, Options) when is_list(Options) ->
 read_handle_info(Mem, Options) ->
     ?NO_HANDLE([Mem, Options]).
 
-access(true) -> read_write;
-access(false) -> read.
+%% As a raw file has it: what the file's mode allows its owner.
+access(Mode) ->
+    element(1 + ((Mode band 8#600) bsr 7), {none, write, read, read_write}).
 
 time(posix, Seconds) -> Seconds;
 time(universal, Seconds) -> calendar:system_time_to_universal_time(Seconds, second);

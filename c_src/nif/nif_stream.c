@@ -182,7 +182,7 @@ ERL_NIF_TERM nif_file_advise_4(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv
 }
 
 /* file_handle_info(Handle) -> {ok, {Size, Mode, Links, Dev, RawDev, Inode, Uid, Gid, ATime, MTime,
- * CTime, Writable}}, times in seconds since 1970 */
+ * CTime}}, times in seconds since 1970 */
 ERL_NIF_TERM nif_file_handle_info_1(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     (void)argc;
     struct emmap_file *file = nif_get_file(env, argv[0]);
@@ -196,7 +196,7 @@ ERL_NIF_TERM nif_file_handle_info_1(ErlNifEnv *env, int argc, const ERL_NIF_TERM
         enif_make_uint64(env, d.rdev),       enif_make_uint64(env, d.ino),
         enif_make_uint(env, d.uid),          enif_make_uint(env, d.gid),
         enif_make_int64(env, d.accessed_s),  enif_make_int64(env, d.modified_s),
-        enif_make_int64(env, d.changed_s),   file->flags & EMMAP_WRITE ? atoms.true_ : atoms.false_,
+        enif_make_int64(env, d.changed_s),
     };
     return nif_ok(env, enif_make_tuple_from_array(env, fields, sizeof fields / sizeof *fields));
 }

@@ -68,10 +68,11 @@ static int copy_in(struct touch *t, const void *data) {
     return 0;
 }
 
-/* Past the end: the file grows first, where the handle may do that. */
+/* Past the end: the file grows first, where the handle may do that; for no bytes it need not. */
 static int make_room(struct emmap_file *file, bool wait, uint64_t off, uint64_t len_bytes) {
-    if (!(file->flags & EMMAP_EXTEND)) return EMMAP_E_PAST_END;
     if (!(file->flags & EMMAP_WRITE)) return -EACCES;
+    if (!(file->flags & EMMAP_EXTEND)) return EMMAP_E_PAST_END;
+    if (len_bytes == 0) return 0;
     if (len_bytes > INT64_MAX - off) return -EFBIG;
     return wait ? file_extend(file, off + len_bytes) : -EAGAIN;
 }
@@ -83,10 +84,11 @@ int file_write(struct emmap_file *file, bool wait, uint64_t off, const void *dat
     bool grown = false;
     do {
         rc = touch_begin(&t, off, len_bytes, false);
-        if (rc == EMMAP_E_PAST_END && len_bytes > 0 && !grown) {
+        if (rc == EMMAP_E_PAST_END && !grown) {
             grown = true;
             (void)touch_finish(&t);
             rc = make_room(file, wait, off, len_bytes);
+            if (rc == 0 && len_bytes == 0) return 0;
             if (rc == 0) rc = touch_begin(&t, off, len_bytes, false);
         }
         if (rc == 0 && !(file->flags & EMMAP_WRITE)) rc = -EACCES;

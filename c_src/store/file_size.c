@@ -135,12 +135,15 @@ static int pin_range(struct emmap_file *file, uint64_t off, uint64_t len_bytes) 
 
 /* A private handle's memory needs no place on the disk. */
 int file_allocate(struct emmap_file *file, uint64_t off, uint64_t len_bytes) {
-    if (len_bytes == 0) return -EINVAL;
-    if (!(file->flags & EMMAP_WRITE)) return -EACCES;
     int rc = pin_range(file, off, len_bytes);
     if (rc) return rc;
     uint64_t size = 0;
-    rc = file_ask_size(file, &size);
+    if (len_bytes == 0)
+        rc = -EINVAL;
+    else if (!(file->flags & EMMAP_WRITE))
+        rc = -EACCES;
+    else
+        rc = file_ask_size(file, &size);
     if (rc == 0 && off + len_bytes > size) rc = file_extend(file, off + len_bytes);
     if (rc == 0 && file->region->shared)
         rc = os_allocate(file->region->fd, file->off + off, len_bytes);
