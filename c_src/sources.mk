@@ -11,6 +11,7 @@ LIB_SOURCES := \
 	core/inode.c \
 	core/region.c \
 	core/registry.c \
+	core/residency.c \
 	core/runtime.c \
 	core/stripes.c \
 	store/counters.c \

@@ -103,6 +103,7 @@ int region_open(int fd, struct inode *inode, const struct region_options *option
         .fd = fd,
         .inode = inode,
         .has_file = true,
+        .asks_mincore = options->own || options->write,
         .pins = 1,
         .refs = 2, /* the caller's, and one for all pins together */
         .own_size = options->size_bytes,

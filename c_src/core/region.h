@@ -21,6 +21,7 @@
 #include <stdint.h>
 
 #include "core/inode.h"
+#include "core/residency.h"
 #include "core/runtime.h"
 
 /* A range of a region that a fault has replaced by zeros.
@@ -55,8 +56,11 @@ struct emmap_region {
     unsigned prot, map_flags;
     _Atomic int fd; /* closed by the background thread, while a fault handler may look */
     struct inode *inode;
+    bool asks_mincore;          /* which tells this OS process the truth of the file */
     _Atomic uint64_t file_span; /* from map_off on, what maps the file; a private region has
                                    memory of its own behind. Written under lock. */
+
+    struct residency residency;
 
     /* the rest is for what is rare */
     _Alignas(64) _Atomic uint32_t pins;
@@ -76,6 +80,7 @@ struct region_options {
     uint64_t size_bytes;    /* of a private region: its own */
     uint64_t stretch_bytes; /* to reserve from off on; halved, down to size_bytes, where refused */
     bool shared, write;
+    bool own;            /* the OS process owns the file, or may write it */
     unsigned map_flags;  /* of enum os_map_flag, for the mapping of the file or the memory */
     void *address;       /* with OS_MAP_AT in map_flags */
     uint64_t page_bytes; /* 0: the system's */

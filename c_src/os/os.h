@@ -19,6 +19,7 @@ struct os_stat {
     uint64_t allocated_bytes;
     uint64_t links;
     enum os_file_type type;
+    bool own; /* the owner is who asks */
 };
 
 enum os_fs_kind {
@@ -118,6 +119,11 @@ int os_map(void *addr, size_t len_bytes, unsigned prot, unsigned flags, int fd, 
            void **out);
 int os_unmap(void *addr, size_t len_bytes);
 int os_no_dump(void *addr, size_t len_bytes);
+/* A bit 0 for each page of a mapping: in memory? Tells it only to who owns the file or may write
+ * it; everybody else hears yes. */
+int os_resident(void *addr, size_t len_bytes, unsigned char *pages);
+/* How many of at most 64 KiB can be read without waiting. -EOPNOTSUPP: the system does not tell. */
+int os_read_resident(int fd, uint64_t off, uint64_t len_bytes, uint64_t *got_bytes);
 int os_lock_memory(void *addr, size_t len_bytes);
 size_t os_huge_page_bytes(unsigned flags); /* of OS_MAP_HUGE*; 0: not known here */
 size_t os_page_bytes(void);                /* cannot fail */
@@ -127,7 +133,8 @@ int os_thread(void (*run)(void *), void *arg);
 /* -EAGAIN: until_ms, as os_now_ms has it, has come. */
 int os_mutex_lock_until(pthread_mutex_t *mutex, uint64_t until_ms);
 void os_sleep_ms(unsigned ms);
-uint64_t os_now_ms(void); /* monotonic */
+uint64_t os_now_ms(void);    /* monotonic */
+uint64_t os_coarse_ms(void); /* the same, to some ms, where that is cheaper */
 
 /* Calls handler(address, siginfo, ucontext) on each SIGBUS, on the thread's alternate stack where
  * it has one. A handler that returns false passes the signal to the one that was there before. */

@@ -90,6 +90,12 @@ int os_advise(int fd, uint64_t off, uint64_t len_bytes, enum os_advice advice) {
     return -posix_fadvise(fd, (off_t)off, (off_t)len_bytes, advices[advice]);
 }
 
+int os_read_resident(int fd, uint64_t off, uint64_t len_bytes, uint64_t *got_bytes) {
+    OS_FAIL(READ_RESIDENT);
+    (void)fd, (void)off, (void)len_bytes, (void)got_bytes;
+    return -EOPNOTSUPP;
+}
+
 size_t os_huge_page_bytes(unsigned flags) {
     (void)flags;
     return 0;

@@ -9,35 +9,37 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define OS_CALLS(X)             \
-    X(OPEN, open)               \
-    X(CLOSE, close)             \
-    X(DUP, dup)                 \
-    X(STAT, stat)               \
-    X(FSTAT, fstat)             \
-    X(ADVISE, advise)           \
-    X(DETAILS, details)         \
-    X(FS, fs)                   \
-    X(UNLINK, unlink)           \
-    X(LINK, link)               \
-    X(GETCWD, getcwd)           \
-    X(READLINK, readlink)       \
-    X(TRUNCATE, truncate)       \
-    X(EXTEND, extend)           \
-    X(ALLOCATE, allocate)       \
-    X(ZERO, zero)               \
-    X(LOCK, lock)               \
-    X(UNLOCK, unlock)           \
-    X(SYNC, sync)               \
-    X(SYNC_RANGE, sync_range)   \
-    X(SYNC_PARENT, sync_parent) \
-    X(WRITEBACK, writeback)     \
-    X(LOCK_MEMORY, lock_memory) \
-    X(MAP, map)                 \
-    X(UNMAP, unmap)             \
-    X(NO_DUMP, no_dump)         \
-    X(THREAD, thread)           \
-    X(ON_FAULT, on_fault)       \
+#define OS_CALLS(X)                 \
+    X(OPEN, open)                   \
+    X(CLOSE, close)                 \
+    X(DUP, dup)                     \
+    X(STAT, stat)                   \
+    X(FSTAT, fstat)                 \
+    X(ADVISE, advise)               \
+    X(DETAILS, details)             \
+    X(FS, fs)                       \
+    X(UNLINK, unlink)               \
+    X(LINK, link)                   \
+    X(GETCWD, getcwd)               \
+    X(READLINK, readlink)           \
+    X(TRUNCATE, truncate)           \
+    X(EXTEND, extend)               \
+    X(ALLOCATE, allocate)           \
+    X(ZERO, zero)                   \
+    X(LOCK, lock)                   \
+    X(UNLOCK, unlock)               \
+    X(SYNC, sync)                   \
+    X(SYNC_RANGE, sync_range)       \
+    X(SYNC_PARENT, sync_parent)     \
+    X(WRITEBACK, writeback)         \
+    X(LOCK_MEMORY, lock_memory)     \
+    X(MAP, map)                     \
+    X(UNMAP, unmap)                 \
+    X(RESIDENT, resident)           \
+    X(READ_RESIDENT, read_resident) \
+    X(NO_DUMP, no_dump)             \
+    X(THREAD, thread)               \
+    X(ON_FAULT, on_fault)           \
     X(STAY_LOADED, stay_loaded)
 
 enum os_call {

@@ -55,6 +55,7 @@ static void stat_out(const struct stat *st, struct os_stat *out) {
     out->size_bytes = (uint64_t)st->st_size;
     out->allocated_bytes = (uint64_t)st->st_blocks * 512;
     out->links = (uint64_t)st->st_nlink;
+    out->own = st->st_uid == geteuid();
     out->type = S_ISREG(st->st_mode) ? OS_REGULAR : S_ISDIR(st->st_mode) ? OS_DIRECTORY : OS_OTHER;
 }
 
@@ -308,6 +309,11 @@ int os_map(void *addr, size_t len_bytes, unsigned prot, unsigned flags, int fd, 
     return 0;
 }
 
+int os_resident(void *addr, size_t len_bytes, unsigned char *pages) {
+    OS_FAIL(RESIDENT);
+    return mincore(addr, len_bytes, (void *)pages) ? -errno : 0;
+}
+
 int os_lock_memory(void *addr, size_t len_bytes) {
     OS_FAIL(LOCK_MEMORY);
     return mlock(addr, len_bytes) ? -errno : 0;
@@ -370,6 +376,16 @@ uint64_t os_now_ms(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+uint64_t os_coarse_ms(void) {
+#ifdef CLOCK_MONOTONIC_COARSE
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+#else
+    return os_now_ms();
+#endif
 }
 
 static os_fault_handler *fault_handler;

@@ -105,7 +105,7 @@ int emmap_file_write(struct emmap_file *file, uint64_t off, const void *data, ui
 
 int file_pointer(struct emmap_file *file, bool wait, uint64_t off, uint64_t len_bytes,
                  const void **at, uint64_t *got_bytes) {
-    struct touch t = {.file = file, .wait = wait};
+    struct touch t = {.file = file, .wait = wait, .last_only = true};
     int rc;
     do {
         rc = touch_begin(&t, off, len_bytes, true);

@@ -288,6 +288,7 @@ static int map_and_size(const struct opening *o, struct emmap_region **out, uint
         .stretch_bytes = stretch_bytes(options, handle_bytes),
         .shared = has(options, EMMAP_SHARED),
         .write = has(options, EMMAP_WRITE),
+        .own = o->st.own,
         .map_flags = map_flags_of(options),
         .address = (void *)(uintptr_t)options->address,
     };

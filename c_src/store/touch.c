@@ -58,7 +58,10 @@ int touch_begin(struct touch *t, uint64_t off, uint64_t len_bytes, bool cut) {
         return REGION_TOUCHED;
     }
     if (t->alone) pthread_mutex_lock(&region->lock);
-    return region_enter(region, t->from, t->to - t->from, &t->marks_seen);
+    const int entered = region_enter(region, t->from, t->to - t->from, &t->marks_seen);
+    if (entered || t->wait) return entered;
+    const uint64_t from = t->last_only && t->to > t->from ? t->to - 1 : t->from;
+    return region_is_resident(region, from, t->to) ? 0 : -EAGAIN;
 }
 
 int touch_end(struct touch *t) {

@@ -19,7 +19,8 @@
 
 struct touch {
     struct emmap_file *file;
-    bool wait;      /* else -EAGAIN instead of locks and the file system */
+    bool wait;      /* else -EAGAIN instead of locks, the file system, and the disk */
+    bool last_only; /* only the last byte will be touched */
     bool once;      /* must not be done twice: while pages are replaced it excludes healing */
     bool alone;     /* holds the region's lock, so that nothing is mapped back */
     bool end_stays; /* holds the inode's, so that no handle moves the file's end */
