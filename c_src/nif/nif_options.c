@@ -130,6 +130,7 @@ static bool agree(ErlNifEnv *env, const struct parsed *p, ERL_NIF_TERM *why) {
     const uint32_t f = p->out->file.flags;
     if (exclude(env, (f & EMMAP_SHARED) && p->private, "shared", "private", why) ||
         exclude(env, (f & EMMAP_NOLOCK) && p->lock, "lock", "nolock", why) ||
+        exclude(env, (f & EMMAP_HUGE_2MB) && (f & EMMAP_HUGE_1GB), "huge_2mb", "huge_1gb", why) ||
         exclude(env, (f & EMMAP_POPULATE) && (f & EMMAP_SPARSE), "populate", "sparse", why) ||
         needs(env, (f & EMMAP_TRUNCATE) && !(f & EMMAP_WRITE), "truncate", "write", why) ||
         needs(env, (f & EMMAP_EXTEND) && !(f & EMMAP_WRITE), "extend", "write", why) ||

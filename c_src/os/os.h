@@ -125,6 +125,9 @@ int os_resident(void *addr, size_t len_bytes, unsigned char *pages);
 /* How many of at most 64 KiB can be read without waiting. -EOPNOTSUPP: the system does not tell. */
 int os_read_resident(int fd, uint64_t off, uint64_t len_bytes, uint64_t *got_bytes);
 int os_lock_memory(void *addr, size_t len_bytes);
+/* Only asks for it, where the system can: pages that are not there yet are locked when they come.
+ */
+int os_lock_ahead(void *addr, size_t len_bytes);
 size_t os_huge_page_bytes(unsigned flags); /* of OS_MAP_HUGE*; 0: not known here */
 size_t os_page_bytes(void);                /* cannot fail */
 

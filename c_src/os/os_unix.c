@@ -319,6 +319,16 @@ int os_lock_memory(void *addr, size_t len_bytes) {
     return mlock(addr, len_bytes) ? -errno : 0;
 }
 
+int os_lock_ahead(void *addr, size_t len_bytes) {
+    OS_FAIL(LOCK_MEMORY);
+#ifdef MLOCK_ONFAULT
+    return mlock2(addr, len_bytes, MLOCK_ONFAULT) && errno != ENOSYS ? -errno : 0;
+#else
+    (void)addr, (void)len_bytes;
+    return 0;
+#endif
+}
+
 int os_unmap(void *addr, size_t len_bytes) {
     const int rc = munmap(addr, len_bytes) ? -errno : 0;
     return OS_FAIL_AFTER(UNMAP, rc);

@@ -270,6 +270,15 @@ static int open_descriptor(struct opening *o) {
     return rc;
 }
 
+/* What may not be locked in memory is refused before the file is changed. */
+static int lock_ahead(const struct emmap_file_options *options, const struct emmap_region *region,
+                      uint64_t size_bytes) {
+    const uint64_t start = options->off / region->page_bytes * region->page_bytes;
+    if (!has(options, EMMAP_LOCK_MEMORY) || size_bytes <= start) return 0;
+    const int rc = os_lock_ahead(region_at(region, start), size_bytes - start);
+    return rc == -EAGAIN ? -ENOMEM : rc;
+}
+
 /* Takes over the descriptor with success. The file is mapped before it is changed; a size that
  * others change meanwhile is looked at again under the lock. */
 static int map_and_size(const struct opening *o, struct emmap_region **out, uint64_t *size_bytes) {
@@ -299,13 +308,15 @@ static int map_and_size(const struct opening *o, struct emmap_region **out, uint
         inode_unref(inode);
         return rc;
     }
+    *out = region;
+    rc = lock_ahead(options, region, wanted);
+    if (rc) return rc;
     if (has(options, EMMAP_TRUNCATE) || wanted != o->st.size_bytes)
         rc = settle_size(inode, o->fd, options, size_bytes);
     else
         rc = inode_refresh(inode, o->fd, true, size_bytes);
     if (rc == 0 && *size_bytes != wanted && !has(options, EMMAP_SHARED))
         rc = EMMAP_E_BUSY; /* a private map is of one size, and somebody changes it right now */
-    *out = region;
     return rc;
 }
 

@@ -47,11 +47,15 @@ static int resize_file(struct emmap_file *file, enum resize how, uint64_t wanted
 /* Growth that cannot be locked is taken back, unless others have grown the file as well. */
 static int lock_grown(struct emmap_file *file, uint64_t before, uint64_t now) {
     const int rc = now > before ? file_lock_memory(file, before, now) : 0;
+    if (rc == 0) return 0;
     uint64_t back = before;
-    if (rc && file->region->shared)
+    if (file->region->shared) {
+        const uint64_t told = atomic_exchange(&file->told_bytes, now);
         (void)resize_file(file, RESIZE, before, &back);
-    else if (rc)
+        atomic_store(&file->told_bytes, told);
+    } else {
         (void)region_resize_private(file->region, false, &back);
+    }
     return rc;
 }
 
