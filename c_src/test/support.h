@@ -82,7 +82,8 @@ int open_rc(const char *path, uint32_t flags, uint64_t off, uint64_t len_bytes);
 int read_byte(struct emmap_file *file, uint64_t off, uint8_t *byte);
 struct emmap_file_info info_of(struct emmap_file *file);
 unsigned open_descriptors(void);
-unsigned map_entries(void); /* 0 where the system does not tell */
+unsigned map_entries(void);       /* 0 where the system does not tell */
+bool is_mapped(const char *path); /* by this OS process; false likewise */
 
 /* Wait, bounded, until the background has given back all regions, or all but n; until only n
  * descriptors are open. */

@@ -135,6 +135,20 @@ static void a_private_map_never_passes_over_lost_changes(void **state) {
     await_no_regions();
 }
 
+static void a_page_that_was_cut_away_since_takes_no_space(void **state) {
+    (void)state;
+    const char *path;
+    struct emmap_file *file = open_on_full_disk(&path);
+    assert_int_equal(emmap_file_write(file, 70 * page, "x", 1), -ENOSPC);
+    make_room();
+    assert_ok(truncate(path, (off_t)page));
+    assert_int_equal(emmap_file_write(file, 70 * page, "x", 1), EMMAP_E_TRUNCATED);
+    assert_int_equal(emmap_file_write(file, 70 * page, "x", 1), EMMAP_E_PAST_END);
+    assert_true(file_blocks_of(path) * 512 <= page);
+    emmap_file_free(file);
+    await_no_regions();
+}
+
 /* Each system call of a write that finds no room, failing in turn. */
 static void a_write_without_room_stands_any_failure(void **state) {
     (void)state;
@@ -261,6 +275,7 @@ int main(void) {
         TEST(a_write_of_many_pages_is_enospc_and_heals),
         TEST(a_read_of_a_hole_without_room_is_enospc_and_heals),
         TEST(a_private_map_never_passes_over_lost_changes),
+        TEST(a_page_that_was_cut_away_since_takes_no_space),
         TEST(a_write_without_room_stands_any_failure),
         TEST(growth_without_room_leaves_all_as_it_was),
         TEST(more_than_the_disk_has_is_refused),
