@@ -4,7 +4,8 @@
 -include_lib("eunit/include/eunit.hrl").
 
 -import(emmap_test_lib, [with_dir/1, with_file/2, new_file/3, pattern/1, zeros/1, badarg/3,
-                         snapshot/1, in_vm/1, in_vm/2, page/0]).
+                         snapshot/1, in_vm/1, in_vm/2, page/0, free_address/0,
+                         mappings/0]).
 
 -export([locked_pages_stay_in_memory/0, memory_that_may_not_be_locked_is_enomem/0,
          populate_on_a_full_disk_is_enospc/0, debug_logs_what_the_handle_does/0]).
@@ -150,23 +151,6 @@ what_is_no_address_is_refused_test() ->
          || Bad <- [0, -4096, 1 bsl 63, 1 bsl 64, 4096.0, here]]
     end).
 
-%% The middle of the widest stretch that nobody uses.
-free_address() ->
-    Mapped = mappings(),
-    Gaps = [{Next - End, End} || {{_, End}, {Next, _}} <- lists:zip(lists:droplast(Mapped),
-                                                                    tl(Mapped))],
-    {Width, From} = lists:max(Gaps),
-    Page = page(),
-    (From + Width div 2) div Page * Page.
-
-mappings() ->
-    Ranges = [begin
-                  [Range | _] = binary:split(Line, <<" ">>),
-                  [From, To] = binary:split(Range, <<"-">>),
-                  {binary_to_integer(From, 16), binary_to_integer(To, 16)}
-              end || Line <- emmap_test_lib:maps()],
-    [Range || {From, _} = Range <- Ranges, From < 1 bsl 63]. % what lies above is the kernel's
-
 %%----------------------------------------------------------------------------------------- memory
 
 locked_pages_stay_in_memory_test_() ->
@@ -267,17 +251,7 @@ huge_pages_that_nobody_reserved_are_enomem_test() ->
                   {Option, emmap:open("", 0, Size, [anon, write, Option])})
      || {Option, KiB, Size} <- [{hugetlb, 2048, 1 bsl 21}, {huge_2mb, 2048, 1 bsl 21},
                                 {huge_2mb, 2048, 4096}, {huge_1gb, 1048576, 1 bsl 30}],
-        not reserved(KiB)].
-
-reserved(KiB) ->
-    Kind = "/sys/kernel/mm/hugepages/hugepages-" ++ integer_to_list(KiB) ++ "kB/",
-    lists:any(fun(Name) ->
-        case file:read_file(Kind ++ Name) of
-            {ok, <<"0\n">>} -> false;
-            {ok, _} -> true;
-            {error, enoent} -> false
-        end
-    end, ["nr_hugepages", "nr_overcommit_hugepages"]).
+        emmap_test_lib:no_huge_pages(KiB)].
 
 hints_change_nothing_that_is_seen_test() ->
     with_file(pattern(5000), fun(File, Bytes) ->

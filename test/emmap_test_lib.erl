@@ -8,7 +8,8 @@
          pattern/1, zeros/1, snapshot/1]).
 -export([start_vm/0, start_vm/1, stop_vm/1, os_pid/1, kill_vm/1, call/2, call/3, in_vm/1, in_vm/2,
          limited_vm/1, user_vm/1, beam_dirs/0]).
--export([wait_until/1, wait_until/2, descriptors/0, maps/0, maps_of/1, resident_bytes/0,
+-export([wait_until/1, wait_until/2, descriptors/0, maps/0, maps_of/1, mappings/0, free_address/0,
+         resident_bytes/0, no_huge_pages/1,
          nothing_is_left/0, badarg/3, ignore/1, is_reason/1]).
 -export([is_root/0, run/2, with_tmpfs/3]).
 -export([init_case/2, end_case/1, truncate_outside/2, page/0, alone/1, together/1]).
@@ -229,6 +230,29 @@ maps() ->
 maps_of(File) ->
     Name = unicode:characters_to_binary(File),
     length([Line || Line <- maps(), binary:match(Line, Name) =/= nomatch]).
+
+%% The middle of the widest stretch that nobody uses.
+free_address() ->
+    Mapped = mappings(),
+    Gaps = [{Next - End, End} || {{_, End}, {Next, _}} <- lists:zip(lists:droplast(Mapped),
+                                                                    tl(Mapped))],
+    {Width, From} = lists:max(Gaps),
+    Page = page(),
+    (From + Width div 2) div Page * Page.
+
+mappings() ->
+    Ranges = [begin
+                  [Range | _] = binary:split(Line, <<" ">>),
+                  [From, To] = binary:split(Range, <<"-">>),
+                  {binary_to_integer(From, 16), binary_to_integer(To, 16)}
+              end || Line <- maps()],
+    [Range || {From, _} = Range <- Ranges, From < 1 bsl 63]. % what lies above is the kernel's
+
+%% The system has huge pages of this size, and has set none aside.
+no_huge_pages(KiB) ->
+    Kind = "/sys/kernel/mm/hugepages/hugepages-" ++ integer_to_list(KiB) ++ "kB/",
+    [{ok, <<"0\n">>}, {ok, <<"0\n">>}] =:=
+        [file:read_file(Kind ++ Name) || Name <- ["nr_hugepages", "nr_overcommit_hugepages"]].
 
 resident_bytes() ->
     {ok, Statm} = file:read_file("/proc/self/statm"),
