@@ -30,7 +30,8 @@ NIF_SOURCES := \
 	nif/nif_file.c \
 	nif/nif_options.c \
 	nif/nif_stream.c \
-	nif/nif_term.c
+	nif/nif_term.c \
+	nif/nif_work.c
 
 CLI_SOURCES := \
 	cli/main.c \

@@ -674,8 +674,10 @@ info(Mem) ->
     ?NO_HANDLE([Mem]).
 
 %% @doc Figures of the whole VM: open `handles', `regions' (mappings not yet given back), `holds'
-%% (handles whose mapping and descriptor `direct' keeps), `faults' (SIGBUS turned into errors) and
-%% `mapped_bytes' (of address space).
+%% (handles whose mapping and descriptor `direct' keeps), `faults' (SIGBUS turned into errors),
+%% `mapped_bytes' (of address space); and how many calls that touch bytes, and how many bytes, were
+%% done on the normal and on the dirty schedulers: `normal_calls', `normal_bytes', `dirty_calls',
+%% `dirty_bytes'.
 -spec stats() -> #{atom() => non_neg_integer()}.
 stats() ->
     emmap_nif:stats().

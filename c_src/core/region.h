@@ -118,6 +118,18 @@ int region_enter(const struct emmap_region *region, uint64_t off, uint64_t len_b
 int region_leave(const struct emmap_region *region, uint64_t off, uint64_t len_bytes,
                  uint64_t seen);
 
+/* The usual case of both, for a call that has nothing to say but yes: the same loads, in line. */
+static inline bool region_is_whole(const struct emmap_region *region, uint64_t *seen) {
+    *seen = atomic_load_explicit(&region->fault_word, memory_order_acquire);
+    return (*seen & 0xFFFF) == 0 && !atomic_load_explicit(&region->closed, memory_order_relaxed);
+}
+
+static inline bool region_was_whole(const struct emmap_region *region, uint64_t seen) {
+    atomic_thread_fence(memory_order_acquire);
+    return !atomic_load_explicit(&region->closed, memory_order_relaxed) &&
+           atomic_load_explicit(&region->fault_word, memory_order_acquire) == seen;
+}
+
 /* region_settle -- maps the file back into what faults replaced, where it can.
  *
  *   size_seen   the size that the caller found before its touch

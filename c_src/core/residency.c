@@ -4,42 +4,22 @@
 #include "core/region.h"
 #include "os/os.h"
 
-enum { BLOCK_SHIFT = 16, PARTS = 16, PART_SHIFT = BLOCK_SHIFT - 4, TICK_SHIFT = 4 };
-static const uint64_t BLOCK_BYTES = 1u << BLOCK_SHIFT;
-static const uint64_t MOST_BLOCKS = 1u << 28;
-static const uint64_t TICKS = 1u << 20;
-static const uint64_t MOMENT_TICKS = 25; /* 0.4 s */
-
-static uint64_t now_ticks(void) {
-    return (os_coarse_ms() >> TICK_SHIFT) % TICKS;
-}
-
-static uint64_t pack(uint64_t block, uint64_t ticks, uint32_t parts) {
-    return block << 36 | ticks << 16 | parts;
-}
-
-/* The parts of a block that [from, to) touches. */
-static uint32_t parts_of(uint64_t block, uint64_t from, uint64_t to) {
-    const uint64_t start = block << BLOCK_SHIFT;
-    const uint64_t first = from > start ? (from - start) >> PART_SHIFT : 0;
-    const uint64_t end = to - start < BLOCK_BYTES ? to - start : BLOCK_BYTES;
-    const uint64_t last = (end - 1) >> PART_SHIFT;
-    return (uint32_t)((2u << last) - (1u << first));
-}
+static const uint64_t BLOCK_BYTES = 1u << RESIDENCY_SHIFT;
+static const uint64_t MOST_BLOCKS = 1u << 28; /* that have room in a word */
 
 /* The parts of a block from at to end that lie in resident pages. */
 static uint32_t ask_mincore(const struct emmap_region *region, uint64_t block, uint64_t at,
                             uint64_t end) {
-    unsigned char pages[PARTS + 1];
+    unsigned char pages[RESIDENCY_PARTS + 1];
     const uint64_t page = region->page_bytes;
     const uint64_t start = at / page * page;
     const uint64_t n = (end - start + page - 1) / page;
     if (n > sizeof pages || os_resident(region_at(region, start), n * page, pages)) return 0;
-    uint32_t parts = parts_of(block, at, end);
+    uint32_t parts = residency_parts(block, at, end);
     for (uint64_t i = 0; i < n; i++) {
         const uint64_t from = start + i * page > at ? start + i * page : at;
         const uint64_t to = start + (i + 1) * page < end ? start + (i + 1) * page : end;
-        if (!(pages[i] & 1)) parts &= ~parts_of(block, from, to);
+        if (!(pages[i] & 1)) parts &= ~residency_parts(block, from, to);
     }
     return parts;
 }
@@ -52,9 +32,11 @@ static uint32_t ask_read(const struct emmap_region *region, uint64_t block, uint
     while (at < end) {
         uint64_t got = 0;
         if (os_read_resident(region->fd, at, end - at, &got)) return 0;
-        const uint64_t stop = at + got == end ? end : (at + got) >> PART_SHIFT << PART_SHIFT;
-        if (stop > at) parts |= parts_of(block, at, stop);
-        at = ((at + got) >> PART_SHIFT << PART_SHIFT) + (1u << PART_SHIFT);
+        const uint64_t stop =
+            at + got == end ? end : (at + got) >> RESIDENCY_PART_SHIFT << RESIDENCY_PART_SHIFT;
+        if (stop > at) parts |= residency_parts(block, at, stop);
+        at = ((at + got) >> RESIDENCY_PART_SHIFT << RESIDENCY_PART_SHIFT) +
+             (1u << RESIDENCY_PART_SHIFT);
     }
     return parts;
 }
@@ -64,7 +46,7 @@ static uint32_t ask_read(const struct emmap_region *region, uint64_t block, uint
 static uint32_t ask(struct emmap_region *region, uint64_t block) {
     const uint64_t size = atomic_load_explicit(region->size_bytes, memory_order_relaxed);
     const uint64_t limit = size < region_limit(region) ? size : region_limit(region);
-    const uint64_t start = block << BLOCK_SHIFT;
+    const uint64_t start = block << RESIDENCY_SHIFT;
     const uint64_t at = start > region->map_off ? start : region->map_off;
     const uint64_t end = limit < start + BLOCK_BYTES ? limit : start + BLOCK_BYTES;
     if (at >= end || !region_pin(region)) return 0;
@@ -75,14 +57,13 @@ static uint32_t ask(struct emmap_region *region, uint64_t block) {
 }
 
 static bool block_is_resident(struct emmap_region *region, uint64_t block, uint32_t wanted) {
-    _Atomic uint64_t *entry = &region->residency.blocks[block % RESIDENCY_BLOCKS];
-    const uint64_t seen = atomic_load_explicit(entry, memory_order_relaxed);
-    const uint64_t now = now_ticks();
-    const uint64_t age = (now - (seen >> 16)) % TICKS;
-    if (seen >> 36 == block && age <= MOMENT_TICKS && (seen & wanted) == wanted) return true;
+    const uint32_t moment = atomic_load_explicit(&runtime_get()->moment, memory_order_relaxed);
+    if (residency_remembered(&region->residency, moment, block, wanted)) return true;
     const uint32_t parts = ask(region, block);
     if (block < MOST_BLOCKS)
-        atomic_store_explicit(entry, pack(block, now, parts), memory_order_relaxed);
+        atomic_store_explicit(&region->residency.blocks[block % RESIDENCY_BLOCKS],
+                              block << 36 | (uint64_t)(moment & 0xFFFFF) << 16 | parts,
+                              memory_order_relaxed);
     return (parts & wanted) == wanted;
 }
 
@@ -90,7 +71,7 @@ bool region_is_resident(struct emmap_region *region, uint64_t from, uint64_t to)
     if (from >= to) return true;
     const uint64_t span = region->map_off + atomic_load(&region->file_span);
     if (from >= span) return true; /* memory of its own: no disk behind it */
-    for (uint64_t block = from >> BLOCK_SHIFT; block <= (to - 1) >> BLOCK_SHIFT; block++)
-        if (!block_is_resident(region, block, parts_of(block, from, to))) return false;
+    for (uint64_t block = from >> RESIDENCY_SHIFT; block <= (to - 1) >> RESIDENCY_SHIFT; block++)
+        if (!block_is_resident(region, block, residency_parts(block, from, to))) return false;
     return true;
 }

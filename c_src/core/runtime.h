@@ -14,6 +14,7 @@
 
 struct emmap_file;
 struct emmap_region;
+struct nif_cell;
 struct inode;
 
 /* Raised by every change of a struct that lives in or hangs from the runtime. */
@@ -51,10 +52,13 @@ struct runtime {
 
     pthread_mutex_t pool_lock; /* guards the rest of this group */
     pthread_cond_t pool_wake;
+    _Atomic uint32_t moment; /* goes on while regions are open: see residency.h */
     struct pool_job *pool_first, **pool_last;
     bool pool_busy; /* a job is running */
 
     struct emmap_file *files; /* open handles; guarded by lock */
+
+    struct nif_cell *cells; /* of the NIF, which counts its calls by thread; guarded by lock */
 
     _Atomic uint64_t handles, regions, holds, faults, mapped_bytes;
 };
@@ -69,6 +73,9 @@ bool runtime_adopt(struct runtime *other);
 
 /* pool_run -- run the job on the background thread; the job's memory is its owner's. */
 void pool_run(struct pool_job *job);
+
+/* pool_tick -- the first region is open: the moments begin to pass. */
+void pool_tick(void);
 
 /* pool_wait -- until no job is left, a second at most. false: there was none to wait for. */
 bool pool_wait(void);

@@ -4,29 +4,19 @@
 #include <errno.h>
 #include <stdlib.h>
 
-enum { STRIPE_SHIFT = 16 };
+#include "os/os.h"
 
 int stripes_new(struct stripes **out) {
     void *memory;
     if (posix_memalign(&memory, _Alignof(struct stripes), sizeof(struct stripes))) return -ENOMEM;
     struct stripes *stripes = memory;
-    for (unsigned i = 0; i < STRIPES; i++) {
+    for (unsigned i = 0; i < STRIPES; i++)
         atomic_init(&stripes->stripe[i].seq, 0);
-        const int rc = pthread_mutex_init(&stripes->stripe[i].lock, NULL);
-        if (rc == 0) continue;
-        while (i-- > 0)
-            pthread_mutex_destroy(&stripes->stripe[i].lock);
-        free(stripes);
-        return -rc;
-    }
     *out = stripes;
     return 0;
 }
 
 void stripes_free(struct stripes *stripes) {
-    if (!stripes) return;
-    for (unsigned i = 0; i < STRIPES; i++)
-        pthread_mutex_destroy(&stripes->stripe[i].lock);
     free(stripes);
 }
 
@@ -49,21 +39,22 @@ bool stripes_read_begin(const struct stripes *stripes, uint64_t off, uint64_t le
                         struct stripes_seen *seen) {
     seen->mask = mask_of(off, len_bytes);
     EACH_STRIPE(i, seen->mask) {
-        /* pairs with stripes_write_end: release seq */
-        seen->seq[i] = atomic_load_explicit(&stripes->stripe[i].seq, memory_order_acquire);
-        if (seen->seq[i] & 1) return false;
+        if (!stripe_read_begin(&stripes->stripe[i], &seen->seq[i])) return false;
     }
     return true;
 }
 
 bool stripes_read_end(const struct stripes *stripes, const struct stripes_seen *seen) {
-    /* The copy's loads before these; pairs with stripes_write_begin's release fence. */
-    atomic_thread_fence(memory_order_acquire);
     EACH_STRIPE(i, seen->mask) {
-        if (atomic_load_explicit(&stripes->stripe[i].seq, memory_order_relaxed) != seen->seq[i])
-            return false;
+        if (!stripe_read_end(&stripes->stripe[i], seen->seq[i])) return false;
     }
     return true;
+}
+
+/* A writer is done within microseconds, unless it waits for the disk. */
+static void lock_stripe(struct stripe *stripe) {
+    for (unsigned tries = 0; !stripe_try_lock(stripe); tries++)
+        os_pause(tries);
 }
 
 uint32_t stripes_lock(struct stripes *stripes, uint64_t off, uint64_t len_bytes, bool wait) {
@@ -71,8 +62,8 @@ uint32_t stripes_lock(struct stripes *stripes, uint64_t off, uint64_t len_bytes,
     uint32_t held = 0;
     EACH_STRIPE(i, mask) {
         if (wait) {
-            pthread_mutex_lock(&stripes->stripe[i].lock);
-        } else if (pthread_mutex_trylock(&stripes->stripe[i].lock)) {
+            lock_stripe(&stripes->stripe[i]);
+        } else if (!stripe_try_lock(&stripes->stripe[i])) {
             stripes_unlock(stripes, held);
             return 0;
         }
@@ -83,24 +74,6 @@ uint32_t stripes_lock(struct stripes *stripes, uint64_t off, uint64_t len_bytes,
 
 void stripes_unlock(struct stripes *stripes, uint32_t mask) {
     EACH_STRIPE(i, mask) {
-        pthread_mutex_unlock(&stripes->stripe[i].lock);
-    }
-}
-
-void stripes_write_begin(struct stripes *stripes, uint32_t mask) {
-    EACH_STRIPE(i, mask) {
-        _Atomic uint32_t *seq = &stripes->stripe[i].seq;
-        atomic_store_explicit(seq, atomic_load_explicit(seq, memory_order_relaxed) + 1,
-                              memory_order_relaxed);
-    }
-    /* The odd numbers before the stores; pairs with stripes_read_end's acquire fence. */
-    atomic_thread_fence(memory_order_release);
-}
-
-void stripes_write_end(struct stripes *stripes, uint32_t mask) {
-    EACH_STRIPE(i, mask) {
-        _Atomic uint32_t *seq = &stripes->stripe[i].seq;
-        atomic_store_explicit(seq, atomic_load_explicit(seq, memory_order_relaxed) + 1,
-                              memory_order_release);
+        stripe_unlock(&stripes->stripe[i]);
     }
 }

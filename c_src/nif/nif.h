@@ -35,6 +35,10 @@
     X(linked)         \
     X(mapped_bytes)   \
     X(mode)           \
+    X(dirty_bytes)    \
+    X(dirty_calls)    \
+    X(normal_bytes)   \
+    X(normal_calls)   \
     X(name)           \
     X(needs)          \
     X(not_a_binary)   \
@@ -76,6 +80,11 @@ struct atoms {
 };
 extern struct atoms atoms; /* written at load only */
 
+/* Atoms are immediate terms: one word, equal or not. */
+static inline bool nif_is(ERL_NIF_TERM term, ERL_NIF_TERM atom) {
+    return term == atom;
+}
+
 /* nif_term.c: terms in and out */
 ERL_NIF_TERM nif_error(ErlNifEnv *env, int code);
 ERL_NIF_TERM nif_badarg(ErlNifEnv *env, int arg, ERL_NIF_TERM why);
@@ -108,6 +117,14 @@ bool nif_get_name(ErlNifEnv *env, ERL_NIF_TERM term, char **out, ERL_NIF_TERM *w
 
 ERL_NIF_TERM nif_read_error(ErlNifEnv *env, int rc);   /* past the end: eof */
 ERL_NIF_TERM nif_write_result(ErlNifEnv *env, int rc); /* past the end: badarg 2 */
+
+/* nif_work.c: a call that touched bytes, on a dirty or a normal scheduler */
+enum nif_class { NIF_NORMAL, NIF_DIRTY, NIF_CLASSES };
+void nif_worked(ErlNifEnv *env, bool dirty, uint64_t bytes);
+struct nif_totals {
+    uint64_t calls[NIF_CLASSES], bytes[NIF_CLASSES];
+};
+struct nif_totals nif_work_totals(void);
 
 /* nif_options.c */
 struct nif_open_options {

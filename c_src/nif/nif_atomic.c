@@ -52,6 +52,7 @@ static ERL_NIF_TERM run(ErlNifEnv *env, bool wait, int argc, const ERL_NIF_TERM 
     if (!decode(env, argc, argv, &call, &bad)) return bad;
     const int rc = file_word(call.file, wait, call.off, &call.word);
     if (rc == -EAGAIN && !wait) return atoms.undefined_;
+    nif_worked(env, wait, sizeof(uint64_t));
     if (rc == EMMAP_E_PAST_END) return nif_badarg(env, 2, atoms.past_end_);
     return rc ? nif_error(env, rc) : answer(env, &call);
 }
@@ -78,7 +79,7 @@ static ERL_NIF_TERM answer_cas(ErlNifEnv *env, const struct call *call) {
     ERL_NIF_TERM nif_##name##_##arity(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) { \
         const ERL_NIF_TERM result =                                                          \
             run(env, false, argc, argv, (struct word_call){__VA_ARGS__}, answer);            \
-        if (!enif_is_identical(result, atoms.undefined_)) return result;                     \
+        if (!nif_is(result, atoms.undefined_)) return result;                                \
         return enif_schedule_nif(env, #name, ERL_NIF_DIRTY_JOB_IO_BOUND, name##_dirty, argc, \
                                  argv);                                                      \
     }

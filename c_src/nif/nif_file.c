@@ -174,8 +174,7 @@ static ERL_NIF_TERM direct_binary(ErlNifEnv *env, struct handle *h, const void *
     pthread_mutex_lock(&h->lock);
     if (h->direct) binary = enif_make_resource_binary(env, h->direct, at, len);
     pthread_mutex_unlock(&h->lock);
-    return enif_is_identical(binary, atoms.undefined_) ? nif_error(env, EMMAP_E_CLOSED)
-                                                       : nif_ok(env, binary);
+    return nif_is(binary, atoms.undefined_) ? nif_error(env, EMMAP_E_CLOSED) : nif_ok(env, binary);
 }
 
 /* undefined: it would have to wait. */
@@ -185,7 +184,10 @@ static ERL_NIF_TERM copied(ErlNifEnv *env, struct handle *h, bool wait, uint64_t
     if (!nif_buffer_new(env, len, &buffer)) return nif_error(env, -ENOMEM);
     uint64_t got;
     const int rc = file_read(h->file, wait, off, buffer.data, len, &got);
-    if (rc == 0) return nif_ok(env, nif_buffer_term(env, &buffer, got));
+    if (rc == 0) {
+        nif_worked(env, wait, got);
+        return nif_ok(env, nif_buffer_term(env, &buffer, got));
+    }
     nif_buffer_drop(&buffer);
     return rc == -EAGAIN && !wait ? atoms.undefined_ : nif_read_error(env, rc);
 }
@@ -197,11 +199,18 @@ static ERL_NIF_TERM pread_with(ErlNifEnv *env, const ERL_NIF_TERM argv[], bool w
     uint64_t off, len, got;
     ERL_NIF_TERM bad;
     if (!get_range(env, argv, &off, &len, &bad)) return bad;
+    /* Within the known size the length needs no asking; what has changed since, the read tells. */
+    const uint64_t size = emmap_file_size(h->file);
+    if (!h->is_direct && len <= NIF_NORMAL_BYTES && off < size && len <= size - off)
+        return copied(env, h, wait, off, len);
     const void *at;
     const int rc = file_pointer(h->file, wait, off, len, &at, &got);
     if (rc == -EAGAIN && !wait) return atoms.undefined_;
     if (rc) return nif_read_error(env, rc);
-    if (h->is_direct) return direct_binary(env, h, at, got);
+    if (h->is_direct) {
+        nif_worked(env, wait, 0);
+        return direct_binary(env, h, at, got);
+    }
     if (got > NIF_NORMAL_BYTES && !wait) return atoms.undefined_;
     return copied(env, h, wait, off, got);
 }
@@ -214,7 +223,7 @@ static ERL_NIF_TERM pread_dirty(ErlNifEnv *env, int argc, const ERL_NIF_TERM arg
 /* file_pread(Handle, Off, Len) -> {ok, Binary} | eof */
 ERL_NIF_TERM nif_file_pread_3(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     const ERL_NIF_TERM result = pread_with(env, argv, false);
-    if (!enif_is_identical(result, atoms.undefined_)) return result;
+    if (!nif_is(result, atoms.undefined_)) return result;
     return enif_schedule_nif(env, "file_pread", ERL_NIF_DIRTY_JOB_IO_BOUND, pread_dirty, argc,
                              argv);
 }
@@ -245,6 +254,7 @@ ERL_NIF_TERM nif_file_pwrite_dirty_3(ErlNifEnv *env, int argc, const ERL_NIF_TER
     if (!get_write(env, argv, &h, &off, &bad)) return bad;
     if (!enif_inspect_iolist_as_binary(env, argv[2], &data))
         return nif_badarg(env, 3, atoms.not_iodata_);
+    nif_worked(env, true, data.size);
     return nif_write_result(env, file_write(h->file, true, off, data.data, data.size));
 }
 
@@ -258,7 +268,10 @@ ERL_NIF_TERM nif_file_pwrite_3(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv
     if (!get_write(env, argv, &h, &off, &bad)) return bad;
     if (!enif_inspect_binary(env, argv[2], &data)) return nif_badarg(env, 3, atoms.not_iodata_);
     const int rc = file_write(h->file, false, off, data.data, data.size);
-    if (rc != -EAGAIN) return nif_write_result(env, rc);
+    if (rc != -EAGAIN) {
+        nif_worked(env, false, data.size);
+        return nif_write_result(env, rc);
+    }
     return enif_schedule_nif(env, "file_pwrite", ERL_NIF_DIRTY_JOB_IO_BOUND,
                              nif_file_pwrite_dirty_3, argc, argv);
 }
@@ -272,7 +285,7 @@ ERL_NIF_TERM nif_file_resize_2(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv
     if (!h) return nif_badarg(env, 1, atoms.not_a_handle_);
     uint64_t size, now;
     int rc;
-    if (enif_is_identical(argv[1], atoms.grow_)) {
+    if (nif_is(argv[1], atoms.grow_)) {
         rc = emmap_file_grow(h->file, &now);
     } else {
         const enum nif_integer is = nif_get_uint64(env, argv[1], &size);
@@ -387,12 +400,17 @@ ERL_NIF_TERM nif_stats_0(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     (void)argc, (void)argv;
     struct emmap_stats stats;
     emmap_stats(&stats);
+    const struct nif_totals work = nif_work_totals();
     const ERL_NIF_TERM pairs[][2] = {
         {atoms.handles_, enif_make_uint64(env, stats.handles)},
         {atoms.regions_, enif_make_uint64(env, stats.regions)},
         {atoms.holds_, enif_make_uint64(env, stats.holds)},
         {atoms.faults_, enif_make_uint64(env, stats.faults)},
         {atoms.mapped_bytes_, enif_make_uint64(env, stats.mapped_bytes)},
+        {atoms.normal_calls_, enif_make_uint64(env, work.calls[NIF_NORMAL])},
+        {atoms.normal_bytes_, enif_make_uint64(env, work.bytes[NIF_NORMAL])},
+        {atoms.dirty_calls_, enif_make_uint64(env, work.calls[NIF_DIRTY])},
+        {atoms.dirty_bytes_, enif_make_uint64(env, work.bytes[NIF_DIRTY])},
     };
     return make_map(env, pairs, sizeof pairs / sizeof *pairs);
 }

@@ -35,6 +35,7 @@ static ERL_NIF_TERM read_next(ErlNifEnv *env, bool wait, struct emmap_file *file
         nif_buffer_drop(&buffer);
         return rc == -EAGAIN && !wait ? atoms.undefined_ : nif_read_error(env, rc);
     }
+    nif_worked(env, wait, len);
     if (most == FILE_NEXT_LINE) len = newline_only(buffer.data, len);
     return nif_ok(env, nif_buffer_term(env, &buffer, len));
 }
@@ -60,14 +61,14 @@ static ERL_NIF_TERM read_dirty(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv
 /* file_read(Handle, Len) -> {ok, Binary} | eof */
 ERL_NIF_TERM nif_file_read_2(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     const ERL_NIF_TERM result = read_with(env, false, argc, argv);
-    if (!enif_is_identical(result, atoms.undefined_)) return result;
+    if (!nif_is(result, atoms.undefined_)) return result;
     return enif_schedule_nif(env, "file_read", ERL_NIF_DIRTY_JOB_IO_BOUND, read_dirty, argc, argv);
 }
 
 /* file_read_line(Handle) -> {ok, Line} | eof */
 ERL_NIF_TERM nif_file_read_line_1(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     const ERL_NIF_TERM result = read_with(env, false, argc, argv);
-    if (!enif_is_identical(result, atoms.undefined_)) return result;
+    if (!nif_is(result, atoms.undefined_)) return result;
     return enif_schedule_nif(env, "file_read_line", ERL_NIF_DIRTY_JOB_IO_BOUND, read_dirty, argc,
                              argv);
 }
@@ -80,6 +81,7 @@ ERL_NIF_TERM nif_file_write_dirty_2(ErlNifEnv *env, int argc, const ERL_NIF_TERM
     if (!file) return nif_badarg(env, 1, atoms.not_a_handle_);
     if (!enif_inspect_iolist_as_binary(env, argv[1], &data))
         return nif_badarg(env, 2, atoms.not_iodata_);
+    nif_worked(env, true, data.size);
     return nif_write_result(env, file_write_next(file, true, data.data, data.size));
 }
 
@@ -89,7 +91,10 @@ ERL_NIF_TERM nif_file_write_2(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[
     if (!file) return nif_badarg(env, 1, atoms.not_a_handle_);
     if (!enif_inspect_binary(env, argv[1], &data)) return nif_badarg(env, 2, atoms.not_iodata_);
     const int rc = file_write_next(file, false, data.data, data.size);
-    if (rc != -EAGAIN) return nif_write_result(env, rc);
+    if (rc != -EAGAIN) {
+        nif_worked(env, false, data.size);
+        return nif_write_result(env, rc);
+    }
     return enif_schedule_nif(env, "file_write", ERL_NIF_DIRTY_JOB_IO_BOUND, nif_file_write_dirty_2,
                              argc, argv);
 }
@@ -97,9 +102,9 @@ ERL_NIF_TERM nif_file_write_2(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[
 static ERL_NIF_TERM position_with(ErlNifEnv *env, bool wait, const ERL_NIF_TERM argv[]) {
     struct emmap_file *file = nif_get_file(env, argv[0]);
     if (!file) return nif_badarg(env, 1, atoms.not_a_handle_);
-    const enum emmap_whence whence = enif_is_identical(argv[1], atoms.bof_)   ? EMMAP_SEEK_SET
-                                     : enif_is_identical(argv[1], atoms.cur_) ? EMMAP_SEEK_CUR
-                                                                              : EMMAP_SEEK_END;
+    const enum emmap_whence whence = nif_is(argv[1], atoms.bof_)   ? EMMAP_SEEK_SET
+                                     : nif_is(argv[1], atoms.cur_) ? EMMAP_SEEK_CUR
+                                                                   : EMMAP_SEEK_END;
     ErlNifSInt64 off;
     uint64_t position;
     if (!enif_get_int64(env, argv[2], &off))
@@ -119,7 +124,7 @@ static ERL_NIF_TERM position_dirty(ErlNifEnv *env, int argc, const ERL_NIF_TERM 
 /* file_position(Handle, bof | cur | eof, Off) -> {ok, Position} */
 ERL_NIF_TERM nif_file_position_3(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     const ERL_NIF_TERM result = position_with(env, false, argv);
-    if (!enif_is_identical(result, atoms.undefined_)) return result;
+    if (!nif_is(result, atoms.undefined_)) return result;
     return enif_schedule_nif(env, "file_position", ERL_NIF_DIRTY_JOB_IO_BOUND, position_dirty, argc,
                              argv);
 }

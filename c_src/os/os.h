@@ -135,9 +135,13 @@ size_t os_page_bytes(void);                /* cannot fail */
 int os_thread(void (*run)(void *), void *arg);
 /* -EAGAIN: until_ms, as os_now_ms has it, has come. */
 int os_mutex_lock_until(pthread_mutex_t *mutex, uint64_t until_ms);
+/* Waits for a lock that spins: longer with each try, at most some 50 us. */
+void os_pause(unsigned tries);
+/* A condition whose waits are of monotonic time; waits end early, too. */
+int os_cond_init(pthread_cond_t *cond);
+void os_cond_wait_ms(pthread_cond_t *cond, pthread_mutex_t *mutex, unsigned ms);
 void os_sleep_ms(unsigned ms);
-uint64_t os_now_ms(void);    /* monotonic */
-uint64_t os_coarse_ms(void); /* the same, to some ms, where that is cheaper */
+uint64_t os_now_ms(void); /* monotonic */
 
 /* Calls handler(address, siginfo, ucontext) on each SIGBUS, on the thread's alternate stack where
  * it has one. A handler that returns false passes the signal to the one that was there before. */

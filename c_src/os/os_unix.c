@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -388,15 +389,47 @@ uint64_t os_now_ms(void) {
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-uint64_t os_coarse_ms(void) {
-#ifdef CLOCK_MONOTONIC_COARSE
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-#else
-    return os_now_ms();
-#endif
+void os_pause(unsigned tries) {
+    enum { SPINS = 64, YIELDS = 128 };
+    if (tries < SPINS) return;
+    if (tries < YIELDS) {
+        sched_yield();
+        return;
+    }
+    const struct timespec wait = {.tv_nsec = 50000};
+    nanosleep(&wait, NULL);
 }
+
+#ifdef __APPLE__
+int os_cond_init(pthread_cond_t *cond) {
+    return -pthread_cond_init(cond, NULL);
+}
+
+void os_cond_wait_ms(pthread_cond_t *cond, pthread_mutex_t *mutex, unsigned ms) {
+    const struct timespec wait = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000};
+    pthread_cond_timedwait_relative_np(cond, mutex, &wait);
+}
+#else
+int os_cond_init(pthread_cond_t *cond) {
+    pthread_condattr_t attr;
+    int rc = pthread_condattr_init(&attr);
+    if (rc) return -rc;
+    rc = pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    if (rc == 0) rc = pthread_cond_init(cond, &attr);
+    pthread_condattr_destroy(&attr);
+    return -rc;
+}
+
+void os_cond_wait_ms(pthread_cond_t *cond, pthread_mutex_t *mutex, unsigned ms) {
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += ms / 1000;
+    until.tv_nsec += (long)(ms % 1000) * 1000000;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    pthread_cond_timedwait(cond, mutex, &until);
+}
+#endif
 
 static os_fault_handler *fault_handler;
 static struct sigaction before_us;

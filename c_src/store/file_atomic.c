@@ -48,10 +48,28 @@ static void do_word(struct word_call *call, _Atomic uint64_t *word) {
     call->old = (int64_t)old;
 }
 
+/* The usual case; false: nothing is done yet, or may be done again. */
+static bool word_quick(struct emmap_file *file, bool wait, bool once, uint64_t off,
+                       struct word_call *call, int *rc) {
+    struct quick q;
+    if (!(file->flags & EMMAP_WRITE) || !touch_quick(file, wait, off, WORD, &q)) return false;
+    if (q.from % WORD != 0) return false;
+    do_word(call, (_Atomic uint64_t *)(void *)region_at(file->region, q.from));
+    pm_fence_atomic();
+    *rc = 0;
+    if (region_was_whole(file->region, q.marks_seen)) return true;
+    if (!once) return false;
+    *rc = region_leave(file->region, q.from, WORD, q.marks_seen);
+    if (*rc == REGION_TOUCHED || *rc == REGION_AGAIN) *rc = -EIO;
+    return true;
+}
+
 int file_word(struct emmap_file *file, bool wait, uint64_t off, struct word_call *call) {
     const bool reads = call->op == WORD_LOAD;
-    struct touch t = {.file = file, .wait = wait, .once = !reads && call->op != WORD_STORE};
+    const bool once = !reads && call->op != WORD_STORE;
     int rc;
+    if (word_quick(file, wait, once, off, call, &rc)) return rc;
+    struct touch t = {.file = file, .wait = wait, .once = once};
     do {
         rc = touch_begin(&t, off, WORD, false);
         if (rc == 0 && t.from % WORD != 0) rc = EMMAP_E_ALIGNMENT;

@@ -12,6 +12,7 @@
 #ifndef EMMAP_STORE_TOUCH_H
 #define EMMAP_STORE_TOUCH_H
 
+#include <assert.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -30,6 +31,30 @@ struct touch {
     uint64_t size_seen;              /* of the file */
     uint64_t marks_seen;
 };
+
+/* The usual touch, in line: a range within one stripe and within the known size, nothing replaced,
+ * and in memory unless the caller may wait. false: begin at the beginning. */
+struct quick {
+    uint64_t from, marks_seen;
+};
+static inline bool touch_quick(const struct emmap_file *file, bool wait, uint64_t off, uint64_t len,
+                               struct quick *q) {
+    const struct emmap_region *region = file->region;
+    const uint64_t size = atomic_load_explicit(region->size_bytes, memory_order_acquire);
+    q->from = file->off + off;
+    /* off and len first: below these bounds the sums cannot wrap. */
+    if (off >= size || len > 1u << STRIPE_SHIFT || len == 0) return false;
+    const uint64_t to = q->from + len;
+    if (to > size || to > region_limit(region)) return false;
+    const uint64_t stripe = q->from >> STRIPE_SHIFT;
+    if ((to - 1) >> STRIPE_SHIFT != stripe) return false;
+    if (!region_is_whole(region, &q->marks_seen)) return false;
+    static_assert(STRIPE_SHIFT == (int)RESIDENCY_SHIFT, "one look for both");
+    return wait ||
+           residency_remembered(&region->residency,
+                                atomic_load_explicit(&runtime_get()->moment, memory_order_relaxed),
+                                stripe, residency_parts(stripe, q->from, to));
+}
 
 /* With cut the range ends at the end of the file, else it must lie within it. After any answer
  * touch_again must follow. */

@@ -1,0 +1,69 @@
+/* nif_work.c -- what calls cost: charged to the caller's timeslice, and counted by the kind of
+ * scheduler that ran them.
+ *
+ * Each thread counts in a cell of its own, which lives as long as the OS process: no call writes to
+ * memory that another thread's calls write to. */
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#include "core/runtime.h"
+#include "nif/nif.h"
+
+struct nif_cell {
+    _Alignas(64) struct nif_cell *next; /* set once */
+    _Atomic uint64_t calls[NIF_CLASSES], bytes[NIF_CLASSES];
+    uint64_t uncharged; /* work of this thread, in bytes copied */
+};
+
+/* A call costs about as much as copying this many bytes; a hundredth of a timeslice, 10 us, as
+ * much as copying that many. */
+enum { CALL_BYTES = 1024, PERCENT_BYTES = 64 << 10 };
+
+static _Thread_local struct nif_cell *own_cell;
+
+static struct nif_cell *new_cell(void) {
+    void *memory;
+    if (posix_memalign(&memory, _Alignof(struct nif_cell), sizeof(struct nif_cell))) return NULL;
+    struct nif_cell *cell = memory;
+    *cell = (struct nif_cell){0};
+    struct runtime *rt = runtime_get();
+    pthread_mutex_lock(&rt->lock);
+    cell->next = rt->cells;
+    rt->cells = cell;
+    pthread_mutex_unlock(&rt->lock);
+    own_cell = cell;
+    return cell;
+}
+
+/* The only writer is this thread. */
+static void add(_Atomic uint64_t *counter, uint64_t by) {
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + by,
+                          memory_order_relaxed);
+}
+
+void nif_worked(ErlNifEnv *env, bool dirty, uint64_t bytes) {
+    struct nif_cell *cell = own_cell ? own_cell : new_cell();
+    if (!cell) return; /* a figure is lost, no more */
+    const enum nif_class class = dirty ? NIF_DIRTY : NIF_NORMAL;
+    add(&cell->calls[class], 1);
+    add(&cell->bytes[class], bytes);
+    if (dirty) return;
+    cell->uncharged += bytes + CALL_BYTES;
+    if (cell->uncharged < PERCENT_BYTES) return;
+    const uint64_t percent = cell->uncharged / PERCENT_BYTES;
+    cell->uncharged %= PERCENT_BYTES;
+    (void)enif_consume_timeslice(env, percent < 100 ? (int)percent : 100);
+}
+
+struct nif_totals nif_work_totals(void) {
+    struct nif_totals totals = {{0}, {0}};
+    struct runtime *rt = runtime_get();
+    pthread_mutex_lock(&rt->lock);
+    for (const struct nif_cell *cell = rt->cells; cell; cell = cell->next)
+        for (int i = 0; i < NIF_CLASSES; i++) {
+            totals.calls[i] += atomic_load_explicit(&cell->calls[i], memory_order_relaxed);
+            totals.bytes[i] += atomic_load_explicit(&cell->bytes[i], memory_order_relaxed);
+        }
+    pthread_mutex_unlock(&rt->lock);
+    return totals;
+}
