@@ -66,20 +66,27 @@ static int fill_new(const char *path, uint64_t count) {
 
 /* Born under a name of its own, synced, then linked into place: nobody ever sees half of it, and
  * of several that make it at once one wins. -EEXIST: another one did. */
-static int make(const char *path, uint64_t count) {
+static int make(const char *name, uint64_t count) {
     static _Atomic uint32_t serial;
+    char *path;
+    int rc = file_real_path(name, &path);
+    if (rc) return rc;
     const size_t len = strlen(path) + 64;
     char *temporary = malloc(len);
-    if (!temporary) return -ENOMEM;
+    if (!temporary) {
+        free(path);
+        return -ENOMEM;
+    }
     snprintf(temporary, len, "%s.new.%" PRIu64 ".%" PRIu32, path, os_pid(),
              atomic_fetch_add(&serial, 1));
-    int rc = fill_new(temporary, count);
+    rc = fill_new(temporary, count);
     if (rc == 0) {
         rc = os_link(temporary, path);
         (void)os_unlink(temporary);
     }
     if (rc == 0) rc = os_sync_parent(path);
     free(temporary);
+    free(path);
     return rc;
 }
 

@@ -74,6 +74,8 @@ void file_each(void (*each)(void *ctx, struct emmap_file *file), void *ctx);
 
 /* What of a size of the file is the handle's. */
 uint64_t file_handle_bytes(const struct emmap_file *file, uint64_t file_bytes);
+/* The absolute name behind symbolic links, also where there is no file yet; to be freed. */
+int file_real_path(const char *path, char **out);
 /* The size, asked of the file system. */
 int file_ask_size(struct emmap_file *file, uint64_t *size_bytes);
 /* Grows to size_bytes at least. */

@@ -230,6 +230,17 @@ static int follow_links(char **path) {
     return -ELOOP;
 }
 
+int file_real_path(const char *path, char **out) {
+    char *full = NULL;
+    int rc = absolute_path(path, &full);
+    if (rc == 0) rc = follow_links(&full);
+    if (rc)
+        free(full);
+    else
+        *out = full;
+    return rc;
+}
+
 /* Deletes the name only while it is still this file's. */
 static void unlink_own(const char *path, uint64_t dev, uint64_t ino, bool only_empty) {
     struct os_stat st;
