@@ -168,7 +168,7 @@ int region_leave(const struct emmap_region *region, uint64_t off, uint64_t len_b
     /* The loads of the touch before the loads of the marks. Stores need a full fence of the
      * caller's (an atomic instruction, the release of a lock): a store may otherwise be translated
      * after the loads below, to a page that was replaced in between. */
-    atomic_thread_fence(memory_order_acquire);
+    fence(memory_order_acquire);
     if (atomic_load_explicit(&region->closed, memory_order_relaxed)) return EMMAP_E_CLOSED;
     uint64_t word = atomic_load_explicit(&region->fault_word, memory_order_acquire);
     while (word != seen) {

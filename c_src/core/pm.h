@@ -15,20 +15,13 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "core/fence.h"
 #include "os/os_testing.h"
-
-#if defined(__SANITIZE_THREAD__)
-#define PM_ATOMIC_COPY 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define PM_ATOMIC_COPY 1
-#endif
-#endif
 
 /* What separates the copy from a compiler that would read the source again. */
 #define PM_BARRIER() __asm__ __volatile__("" ::: "memory")
 
-#ifdef PM_ATOMIC_COPY
+#ifdef EMMAP_THREAD_SANITIZER
 static inline void pm_move(void *dst, const void *src, size_t len_bytes) {
     uint8_t *to = dst;
     const uint8_t *from = src;
@@ -82,15 +75,9 @@ static inline bool pm_cas64(_Atomic uint64_t *dst, uint64_t *expected, uint64_t 
     return atomic_compare_exchange_strong(dst, expected, desired);
 }
 
-/* pm_fence -- between a store to a mapping and region_leave. Thread sanitizer knows no fences, but
- * an atomic instruction is one as well. */
+/* pm_fence -- between a store to a mapping and region_leave. */
 static inline void pm_fence(void) {
-#ifdef PM_ATOMIC_COPY
-    static _Atomic unsigned word;
-    atomic_fetch_add(&word, 1);
-#else
-    atomic_thread_fence(memory_order_seq_cst);
-#endif
+    fence(memory_order_seq_cst);
 }
 
 /* The same after an atomic instruction, which on x86 is a fence itself. */
@@ -111,7 +98,7 @@ static inline void pm_fetch64(const _Atomic uint64_t *dst) {
 /* pm_zero -- fill a range of a mapping with zeros. */
 static inline void pm_zero(void *dst, size_t len_bytes) {
     OS_RECORD(.kind = OS_EVENT_FILL, .addr = dst, .len_bytes = len_bytes, .fd = -1);
-#ifdef PM_ATOMIC_COPY
+#ifdef EMMAP_THREAD_SANITIZER
     uint8_t *to = dst;
     for (size_t i = 0; i < len_bytes; i++)
         __atomic_store_n(to + i, 0, __ATOMIC_RELAXED);

@@ -20,6 +20,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "core/fence.h"
 #include "core/inode.h"
 #include "core/residency.h"
 #include "core/runtime.h"
@@ -125,7 +126,7 @@ static inline bool region_is_whole(const struct emmap_region *region, uint64_t *
 }
 
 static inline bool region_was_whole(const struct emmap_region *region, uint64_t seen) {
-    atomic_thread_fence(memory_order_acquire);
+    fence(memory_order_acquire);
     return !atomic_load_explicit(&region->closed, memory_order_relaxed) &&
            atomic_load_explicit(&region->fault_word, memory_order_acquire) == seen;
 }

@@ -15,6 +15,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "core/fence.h"
+
 enum { STRIPES = 16, STRIPE_SHIFT = 16 };
 
 struct stripe {
@@ -58,7 +60,7 @@ static inline bool stripe_read_begin(const struct stripe *stripe, uint64_t *seen
 
 static inline bool stripe_read_end(const struct stripe *stripe, uint64_t seen) {
     /* The copy's loads before this one; pairs with stripe_try_lock's release fence. */
-    atomic_thread_fence(memory_order_acquire);
+    fence(memory_order_acquire);
     return atomic_load_explicit(&stripe->seq, memory_order_relaxed) == seen;
 }
 
@@ -69,7 +71,7 @@ static inline bool stripe_try_lock(struct stripe *stripe) {
                                                  memory_order_relaxed))
         return false;
     /* The odd number before the stores; pairs with stripe_read_end's acquire fence. */
-    atomic_thread_fence(memory_order_release);
+    fence(memory_order_release);
     return true;
 }
 
