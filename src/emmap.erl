@@ -591,15 +591,22 @@ copy(Source, Destination, Length) ->
 
 %% @private
 %% `file:sendfile' then reads and sends.
--spec sendfile(mem(), term(), term(), term(), term(), term(), term(), term()) -> {error, enotsup}.
-sendfile(_Mem, _Socket, _Off, _Bytes, _ChunkSize, _Headers, _Trailers, _Flags) ->
-    {error, enotsup}.
+-spec sendfile(mem(), term(), term(), term(), term(), term(), term(), term()) ->
+    {error, enotsup | closed}.
+sendfile(Mem, _Socket, _Off, _Bytes, _ChunkSize, _Headers, _Trailers, _Flags) ->
+    case position(Mem, cur) of
+        {ok, _} -> {error, enotsup};
+        Closed -> Closed
+    end.
 
 %% @private
 %% What `socket:sendfile' asks for: there is no descriptor to be had.
 -spec internal_get_nif_resource(mem()) -> no_return().
-internal_get_nif_resource(_Mem) ->
-    error(notsup).
+internal_get_nif_resource(Mem) ->
+    case position(Mem, cur) of
+        {ok, _} -> error(notsup);
+        {error, Reason} -> error({emmap, Reason}, [Mem])
+    end.
 
 %% @private
 %% A size and a place, 32 bits each, big-endian; then the data there.

@@ -158,16 +158,21 @@ int file_allocate(struct emmap_file *file, uint64_t off, uint64_t len_bytes) {
 int file_advise(struct emmap_file *file, uint64_t off, uint64_t len_bytes, enum os_advice advice) {
     int rc = pin_range(file, off, len_bytes);
     if (rc) return rc;
-    rc = os_advise(file->region->fd, file->off + off, len_bytes, advice);
+    if (!(file->flags & EMMAP_ANON))
+        rc = os_advise(file->region->fd, file->off + off, len_bytes, advice);
     region_unpin(file->region);
     return rc;
 }
 
-/* Of a private handle, the size is its own. */
+/* Of a private handle, the size is its own; of memory without a file, hardly more is known. */
+enum { MODE_OF_MEMORY = 0100600 }; /* a regular file of its owner */
 int file_details(struct emmap_file *file, struct os_details *out) {
     int rc = pin_range(file, 0, 0);
     if (rc) return rc;
-    rc = os_details(file->region->fd, out);
+    if (file->flags & EMMAP_ANON)
+        *out = (struct os_details){.mode = MODE_OF_MEMORY};
+    else
+        rc = os_details(file->region->fd, out);
     if (rc == 0) {
         out->size_bytes = file_handle_bytes(
             file, file->region->shared ? out->size_bytes : atomic_load(file->region->size_bytes));
