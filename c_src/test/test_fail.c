@@ -265,6 +265,7 @@ static bool call_with_failure(const struct call_case *c, const char *path, unsig
     assert_int_equal(after.regions, before.regions);
     assert_int_equal(after.mapped_bytes, before.mapped_bytes);
     assert_int_equal(open_descriptors(), descriptors + 1);
+    if (rc == -err && !c->prepare) assert_int_equal(emmap_file_size(file), FILE_BYTES);
 
     const bool failed = !answers(c, rc);
     if (failed)

@@ -88,6 +88,10 @@ static void a_write_of_many_pages_is_enospc_and_heals(void **state) {
     assert_ok(emmap_file_read(file, 100 * page, back, MANY * page, &got));
     assert_int_equal(got, MANY * page);
     assert_memory_equal(back, data, MANY * page);
+    os_fail_never();
+    assert_ok(emmap_file_sync_range(file, 0, 1)); /* of the mapping: no page is replaced now */
+    assert_int_equal(os_fail_seen(OS_CALL_SYNC_RANGE), 1);
+    assert_int_equal(os_fail_seen(OS_CALL_SYNC), 0);
     assert_ok(emmap_file_write(file, 0, "still", 5));
     assert_int_equal(file_byte(path, 0), 's');
     free(data);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "os/os.h"
 #include "test/support.h"
 
 enum { FILE_BYTES = 10000 };
@@ -185,6 +186,24 @@ static void a_truncated_range_heals_to_what_the_file_has_then(void **state) {
     await_no_regions();
 }
 
+static void a_fault_that_cannot_ask_for_the_size_takes_one_page(void **state) {
+    (void)state;
+    const char *path = support_path("f");
+    const uint64_t page = page_bytes();
+    uint8_t byte;
+    make_file(path, 10 * page);
+    struct emmap_file *file = must_open(path, EMMAP_WRITE, 0);
+    assert_ok(emmap_file_write(file, 0, "mine", 4));
+    assert_ok(truncate(path, (off_t)(2 * page)));
+    os_fail_at(OS_CALL_FSTAT, 1, EIO, 0);
+    assert_int_equal(read_byte(file, 5 * page, &byte), EMMAP_E_TRUNCATED);
+    os_fail_never();
+    assert_ok(read_byte(file, 0, &byte));
+    assert_int_equal(byte, 'm');
+    emmap_file_free(file);
+    await_no_regions();
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(no_call_changes_the_file),
@@ -195,6 +214,7 @@ int main(void) {
         TEST(growth_beyond_the_address_space_is_enomem),
         TEST(truncation_by_others_is_told_but_own_memory_stays),
         TEST(a_truncated_range_heals_to_what_the_file_has_then),
+        TEST(a_fault_that_cannot_ask_for_the_size_takes_one_page),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
