@@ -182,18 +182,27 @@ processes_that_read_get_bytes_of_their_own() ->
     with_file(Bytes, fun(File, _) ->
         [begin
              {ok, Mem, _} = emmap:open(File, Options),
-             Pieces = lists:append(together([fun() -> read_on(Mem) end || _ <- lists:seq(1, 8)])),
-             ?assert(Bytes =:= iolist_to_binary(lists:sort(Pieces))),
+             Here = counters:new(1, []),
+             Pieces = together([fun() -> wait_for(8, Here), read_on(Mem, Sizes) end
+                                || _ <- lists:seq(1, 8)]),
+             ?assert(Bytes =:= iolist_to_binary(lists:sort(lists:append(Pieces)))),
              ok = emmap:close(Mem)
-         end || Options <- [[], [direct], [nolock | ?SHARED]]]
+         end || Options <- [[], [direct], [nolock | ?SHARED]],
+                Sizes <- [[40, 400, 4000], [66000, 70000, 100000], [40, 4000, 70000]],
+                _ <- lists:seq(1, 4)]
     end).
 
-%% On normal schedulers and dirty ones.
-read_on(Mem) ->
-    case file:read(Mem, lists:nth(rand:uniform(4), [4, 400, 40000, 400000])) of
-        {ok, Piece} -> [binary:copy(Piece) | read_on(Mem)];
+%% On normal schedulers, and on dirty ones when more is asked for.
+read_on(Mem, Sizes) ->
+    case file:read(Mem, lists:nth(rand:uniform(length(Sizes)), Sizes)) of
+        {ok, Piece} -> [binary:copy(Piece) | read_on(Mem, Sizes)];
         eof -> []
     end.
+
+%% All begin at once.
+wait_for(Others, Here) ->
+    ok = counters:add(Here, 1, 1),
+    emmap_test_lib:wait_until(fun() -> counters:get(Here, 1) >= Others end).
 
 processes_that_write_at_the_position_lose_nothing_test() ->
     with_file(<<>>, fun(File, _) ->
