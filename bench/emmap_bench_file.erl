@@ -1,0 +1,389 @@
+%% bench file: bytes, integers and counters beside what they are made of.
+%%
+%% A sample is N calls in a process of its own, N such that it takes a few milliseconds; the empty
+%% loop of the same round is subtracted. A round takes one sample of every case, so that what the
+%% machine does meanwhile meets all of them. What is told is the median over the rounds.
+-module(emmap_bench_file).
+
+-export([run/1]).
+-export([handles/2]). % called in another VM
+
+-define(SIZES, [8, 64, 1024, 4096, 65536, 1 bsl 20]).
+-define(FILE_BYTES, (16 bsl 20)).
+%% Processes that share a handle work this far apart: on pages and stripes of their own.
+-define(APART, (128 bsl 10)).
+-define(HANDLES, 1000).
+
+%% What is measured: `setup' runs in the worker, `loop' does N calls.
+-record(sample, {key :: {Operation :: atom(), Bytes :: non_neg_integer(), Processes :: pos_integer()},
+                 setup :: fun((Worker :: non_neg_integer()) -> term()),
+                 loop :: fun((N :: pos_integer(), term()) -> ok)}).
+
+-spec run(emmap_bench:options()) -> ok.
+run(#{quick := Quick, out := Out, work := Work} = Options) ->
+    Rounds = maps:get(rounds, Options, case Quick of true -> 3; false -> 7 end),
+    SampleMs = case Quick of true -> 5; false -> 30 end,
+    emmap_bench:facts(Work, [{"method", method(Rounds, SampleMs)}]),
+    Env = open(filename:join(Work, "file")),
+    Samples = samples(Env),
+    emmap_bench:progress("calibrating ~b cases~n", [length(Samples)]),
+    Counted = [{Sample, calibrate(Sample, SampleMs * 1000000)} || Sample <- Samples],
+    Taken = [round(Round, Rounds, Counted) || Round <- lists:seq(1, Rounds)],
+    Ns = maps:from_list([{Key, emmap_bench:median([maps:get(Key, In) || In <- Taken])}
+                         || {#sample{key = Key}, _} <- Counted]),
+    Scale = scaling(Taken),
+    by_size(Ns),
+    integers(Ns),
+    processes(Ns, Scale),
+    collections(Env),
+    Each = handle_memory(Work),
+    calls(Counted),
+    emmap_bench:targets("Targets", targets(Ns, Scale, Each)),
+    picture(Ns, Out).
+
+method(Rounds, SampleMs) ->
+    io_lib:format("medians of ~b rounds, about ~b ms a sample; net of the empty Erlang loop; "
+                  "memcpy in a C loop,~n           gross; always the same place of each process, "
+                  "so in the processor's caches", [Rounds, SampleMs]).
+
+%%--------------------------------------------------------------------------------------- samples
+
+open(Name) ->
+    ok = file:write_file(Name, binary:copy(<<"0123456789abcdef">>, ?FILE_BYTES div 16)),
+    {ok, Mem, _} = emmap:open(Name, [read, write, shared]),
+    {ok, Direct, _} = emmap:open(Name, [read, shared, direct]),
+    #{name => Name, mem => Mem, direct => Direct, block => emmap_bench_nif:new(?FILE_BYTES),
+      simple => emmap:open_counters(Name ++ ".counters", 64)}.
+
+samples(Env) ->
+    Alone = [{nothing, 0}, {nif, 0}, {nif_resource, 0}, {inc_counter, 0}, {read_counter, 0},
+             {atomics_add_get, 0}, {counters_add, 0}]
+        ++ [{Operation, Size} || Size <- ?SIZES,
+                                 Operation <- [pread, direct, pwrite, file_pread, file_pwrite,
+                                               binary_copy, memcpy, nif_copy]],
+    Together = [{Operation, 0} || Operation <- integers_together()]
+        ++ [{Operation, Size} || Size <- [64, 65536], Operation <- bytes_together()],
+    [sample(Operation, Size, Processes, Env)
+     || {Operation, Size} = Case <- Alone ++ (Together -- Alone),
+        Processes <- [1] ++ [N || N <- [2, 8], lists:member(Case, Together)]].
+
+integers_together() ->
+    [nif_resource, patomic_add, atomics_add, patomic_add_one, atomics_add_one].
+
+bytes_together() ->
+    [pread, direct, pwrite, file_pread, binary_copy, nif_copy].
+
+sample(Operation, Size, Processes, Env) ->
+    {Setup, Loop} = operation(Operation, Size, Env),
+    #sample{key = {Operation, Size, Processes}, setup = Setup, loop = Loop}.
+
+operation(nothing, _, _) ->
+    {fun(_) -> none end, fun(N, _) -> emmap_bench_loops:nothing(N) end};
+operation(nif, _, #{block := Block}) ->
+    {fun(_) -> Block end, fun emmap_bench_loops:nif/2};
+operation(nif_resource, _, #{block := Block}) ->
+    {fun(_) -> Block end, fun emmap_bench_loops:nif_resource/2};
+operation(nif_copy, Size, #{block := Block}) ->
+    {fun place/1, fun(N, Off) -> emmap_bench_loops:nif_copy(N, Block, Off, Size) end};
+operation(memcpy, Size, _) ->
+    {fun(_) -> Size end, fun(N, Bytes) -> {took, emmap_bench_nif:memcpy(Bytes, N)} end};
+operation(pread, Size, #{mem := Mem}) ->
+    {fun place/1, fun(N, Off) -> emmap_bench_loops:pread(N, Mem, Off, Size) end};
+operation(direct, Size, #{direct := Mem}) ->
+    {fun place/1, fun(N, Off) -> emmap_bench_loops:pread(N, Mem, Off, Size) end};
+operation(pwrite, Size, #{mem := Mem}) ->
+    {fun(Worker) -> {place(Worker), data(Size)} end,
+     fun(N, {Off, Data}) -> emmap_bench_loops:pwrite(N, Mem, Off, Data) end};
+operation(file_pread, Size, Env) ->
+    {fun(Worker) -> {raw(Env), place(Worker)} end,
+     fun(N, {Fd, Off}) -> emmap_bench_loops:file_pread(N, Fd, Off, Size) end};
+operation(file_pwrite, Size, Env) ->
+    {fun(Worker) -> {raw(Env), place(Worker), data(Size)} end,
+     fun(N, {Fd, Off, Data}) -> emmap_bench_loops:file_pwrite(N, Fd, Off, Data) end};
+operation(binary_copy, Size, _) ->
+    {fun(_) -> data(Size) end, fun emmap_bench_loops:binary_copy/2};
+operation(patomic_add, _, #{mem := Mem}) ->
+    {fun place/1, fun(N, Off) -> emmap_bench_loops:patomic_add(N, Mem, Off) end};
+operation(patomic_add_one, _, #{mem := Mem}) ->
+    {fun(_) -> 4096 end, fun(N, Off) -> emmap_bench_loops:patomic_add(N, Mem, Off) end};
+operation(inc_counter, _, #{simple := Counters}) ->
+    {fun(_) -> 5 end, fun(N, Ix) -> emmap_bench_loops:inc_counter(N, Counters, Ix) end};
+operation(read_counter, _, #{simple := Counters}) ->
+    {fun(_) -> 5 end, fun(N, Ix) -> emmap_bench_loops:read_counter(N, Counters, Ix) end};
+operation(atomics_add, _, _) -> % 16 words apart: two cache lines
+    Ref = atomics:new(1024, []),
+    {fun(Worker) -> 1 + 16 * Worker end, fun(N, Ix) -> emmap_bench_loops:atomics_add(N, Ref, Ix) end};
+operation(atomics_add_one, _, _) ->
+    Ref = atomics:new(1024, []),
+    {fun(_) -> 17 end, fun(N, Ix) -> emmap_bench_loops:atomics_add(N, Ref, Ix) end};
+operation(atomics_add_get, _, _) ->
+    Ref = atomics:new(64, []),
+    {fun(_) -> 17 end, fun(N, Ix) -> emmap_bench_loops:atomics_add_get(N, Ref, Ix) end};
+operation(counters_add, _, _) ->
+    Ref = counters:new(64, []),
+    {fun(_) -> 17 end, fun(N, Ix) -> emmap_bench_loops:counters_add(N, Ref, Ix) end}.
+
+place(Worker) -> Worker * ?APART.
+
+data(Size) -> binary:copy(<<"w">>, Size).
+
+%% A raw file belongs to the process that opens it.
+raw(#{name := Name}) ->
+    {ok, Fd} = file:open(Name, [raw, binary, read, write]),
+    Fd.
+
+%%------------------------------------------------------------------------------------- measuring
+
+calibrate(Sample, WantedNs) ->
+    calibrate(Sample, WantedNs, 4).
+
+calibrate(Sample, WantedNs, N) ->
+    case take(Sample, N) of
+        Ns when Ns * 4 < WantedNs -> calibrate(Sample, WantedNs, N * 2);
+        Ns -> max(4, round(N * WantedNs / Ns))
+    end.
+
+round(Round, Rounds, Counted) ->
+    emmap_bench:progress("round ~b of ~b~n", [Round, Rounds]),
+    Taken = [{Key, take(Sample, N) / N} || {#sample{key = Key} = Sample, N} <- Counted],
+    {_, Loop} = lists:keyfind({nothing, 0, 1}, 1, Taken),
+    maps:from_list([{Key, net(Key, Ns, Loop)} || {Key, Ns} <- Taken]).
+
+net({nothing, _, _}, Ns, _) -> Ns;
+net({memcpy, _, _}, Ns, _) -> Ns;
+net(_, Ns, Loop) -> max(Ns - Loop, 0.1).
+
+%% The nanoseconds from the first worker's start to the last one's end; each does N calls.
+take(#sample{key = {_, _, Processes}, setup = Setup, loop = Loop}, N) ->
+    Self = self(),
+    Workers = [spawn_monitor(fun() -> worker(Self, Setup(Worker), Loop, N) end)
+               || Worker <- lists:seq(0, Processes - 1)],
+    [receive {ready, Pid} -> ok end || {Pid, _} <- Workers],
+    [Pid ! go || {Pid, _} <- Workers],
+    Times = [receive
+                 {'DOWN', Ref, process, Pid, {took, Ns}} -> {0, Ns};
+                 {'DOWN', Ref, process, Pid, {from_to, Begin, End}} -> {Begin, End};
+                 {'DOWN', Ref, process, Pid, Why} -> error({worker, Why})
+             end || {Pid, Ref} <- Workers],
+    {Begins, Ends} = lists:unzip(Times),
+    max(lists:max(Ends) - lists:min(Begins), 1).
+
+worker(Parent, State, Loop, N) ->
+    Parent ! {ready, self()},
+    receive go -> ok end,
+    Begin = erlang:monotonic_time(nanosecond),
+    case Loop(N, State) of
+        ok -> exit({from_to, Begin, erlang:monotonic_time(nanosecond)});
+        {took, _} = Took -> exit(Took)
+    end.
+
+%% How many times the work of one process several do, by the median of what each round shows.
+scaling(Taken) ->
+    Keys = [Key || {_, _, Processes} = Key <- maps:keys(hd(Taken)), Processes > 1],
+    maps:from_list(
+        [{Key, emmap_bench:median([Processes * maps:get({Operation, Size, 1}, In)
+                                   / maps:get(Key, In) || In <- Taken])}
+         || {Operation, Size, Processes} = Key <- Keys]).
+
+%%---------------------------------------------------------------------------------------- tables
+
+by_size(Ns) ->
+    Columns = [{"pread", pread}, {"direct", direct}, {"pwrite", pwrite}, {"file:pread", file_pread},
+               {"file:pwrite", file_pwrite}, {"binary:copy", binary_copy}, {"memcpy", memcpy},
+               {"NIF+memcpy", nif_copy}],
+    emmap_bench:table("Bytes: ns a call, one process",
+                      ["" | [Name || {Name, _} <- Columns]],
+                      [[emmap_bench:bytes(Size)
+                        | [emmap_bench:ns(maps:get({Operation, Size, 1}, Ns))
+                           || {_, Operation} <- Columns]] || Size <- ?SIZES]),
+    Ratios = [{"pread : copy", pread, binary_copy}, {"file:pread : pread", file_pread, pread},
+              {"direct : empty NIF", direct, nif_resource}, {"pwrite : memcpy", pwrite, memcpy},
+              {"file:pwrite : pwrite", file_pwrite, pwrite}],
+    emmap_bench:table("The same as ratios",
+                      ["" | [Name || {Name, _, _} <- Ratios]],
+                      [[emmap_bench:bytes(Size)
+                        | [io_lib:format("~.2f", [ns_of(Above, Size, Ns) / ns_of(Below, Size, Ns)])
+                           || {_, Above, Below} <- Ratios]] || Size <- ?SIZES]).
+
+ns_of(nif_resource, _, Ns) -> maps:get({nif_resource, 0, 1}, Ns);
+ns_of(Operation, Size, Ns) -> maps:get({Operation, Size, 1}, Ns).
+
+integers(Ns) ->
+    Empty = ns_of(nif_resource, 0, Ns),
+    Rows = [{"the empty loop, subtracted from all", nothing}, {"empty NIF", nif},
+            {"empty NIF with enif_get_resource", nif_resource},
+            {"emmap:patomic_add/3", patomic_add}, {"emmap:inc_counter/2", inc_counter},
+            {"emmap:read_counter/2", read_counter}, {"atomics:add/3", atomics_add},
+            {"atomics:add_get/3", atomics_add_get}, {"counters:add/3", counters_add}],
+    emmap_bench:table("Integers: ns a call, one process", ["", "ns", "of the empty NIF"],
+                      [[Name, emmap_bench:ns(maps:get({Operation, 0, 1}, Ns)),
+                        io_lib:format("~.2f x", [maps:get({Operation, 0, 1}, Ns) / Empty])]
+                       || {Name, Operation} <- Rows]).
+
+processes(Ns, Scale) ->
+    Row = fun(Name, Operation, Size) ->
+                  [Name, emmap_bench:ns(maps:get({Operation, Size, 1}, Ns))
+                   | [io_lib:format("~.2f x", [maps:get({Operation, Size, Processes}, Scale)])
+                      || Processes <- [2, 8]]]
+          end,
+    emmap_bench:table(
+        "Several processes on one handle: the work of all, in that of one\n"
+        "(each at its own place but where it says one word; raw files: a descriptor each)",
+        ["", "ns, 1 process", "2", "8"],
+        [Row("empty NIF with enif_get_resource", nif_resource, 0),
+         Row("patomic_add", patomic_add, 0), Row("atomics:add", atomics_add, 0),
+         Row("patomic_add on one word", patomic_add_one, 0),
+         Row("atomics:add on one word", atomics_add_one, 0)]
+        ++ [Row([Name, " ", emmap_bench:bytes(Size)], Operation, Size)
+            || Size <- [64, 65536],
+               {Name, Operation} <- [{"NIF+memcpy", nif_copy}, {"binary:copy", binary_copy},
+                                     {"pread", pread}, {"direct", direct}, {"pwrite", pwrite},
+                                     {"file:pread", file_pread}]]).
+
+%% Collections of the whole VM while one process reads; nothing else runs.
+collections(#{mem := Mem, direct := Direct, name := Name}) ->
+    N = 10000,
+    Read = fun(Handle, Size) ->
+                   #sample{key = {read, Size, 1}, setup = fun(_) -> 0 end,
+                           loop = fun(_, Off) ->
+                                          {Before, _, _} = erlang:statistics(garbage_collection),
+                                          ok = read(N, Handle, Off, Size),
+                                          {After, _, _} = erlang:statistics(garbage_collection),
+                                          {took, After - Before}
+                                  end}
+           end,
+    Of = fun(Handle, Size) -> io_lib:format("~.4f", [collected(Read(Handle, Size)) / N]) end,
+    emmap_bench:table(io_lib:format("Garbage collections a call (of ~b calls)", [N]),
+                      ["", "pread direct", "pread copy", "file:pread"],
+                      [[emmap_bench:bytes(Size), Of(Direct, Size), Of(Mem, Size), Of({raw, Name}, Size)]
+                       || Size <- ?SIZES]).
+
+read(N, {raw, Name}, Off, Size) -> emmap_bench_loops:file_pread(N, raw(#{name => Name}), Off, Size);
+read(N, Mem, Off, Size) -> emmap_bench_loops:pread(N, Mem, Off, Size).
+
+collected(#sample{setup = Setup, loop = Loop}) ->
+    {Pid, Ref} = spawn_monitor(fun() -> exit(Loop(0, Setup(0))) end),
+    receive {'DOWN', Ref, process, Pid, {took, Collections}} -> Collections end.
+
+calls(Counted) ->
+    Text = [io_lib:format("~s~s~s ~b", [Operation, of_size(Size), of_processes(Processes), N])
+            || {#sample{key = {Operation, Size, Processes}}, N} <- Counted],
+    io:format("Calls a sample and process:~n~ts~n", [fold(Text, 0)]).
+
+of_size(0) -> "";
+of_size(Size) -> io_lib:format("/~b", [Size]).
+
+of_processes(1) -> "";
+of_processes(N) -> io_lib:format("*~b", [N]).
+
+fold([], _) -> "\n";
+fold([Text | Texts], Column) ->
+    case Column + 2 + lists:flatlength(Text) of
+        Next when Column =:= 0; Next > 100 -> ["\n  ", Text | fold(Texts, 2 + lists:flatlength(Text))];
+        Next -> [", ", Text | fold(Texts, Next)]
+    end.
+
+%%--------------------------------------------------------------------------- an open handle's memory
+
+%% Bytes for each of many handles, each of a file of its own, in a VM that does nothing else.
+handle_memory(Work) ->
+    emmap_bench:progress("memory of ~b handles~n", [?HANDLES]),
+    {ok, Peer} = emmap_bench:start_peer([], []),
+    Grown = peer:call(Peer, ?MODULE, handles, [filename:join(Work, "handles"), ?HANDLES], 120000),
+    peer:stop(Peer),
+    Each = maps:map(fun(_, Bytes) -> Bytes / ?HANDLES end, Grown),
+    Rows = [{"resident memory that is no file's (RssAnon)", rss}, {"malloc", malloc},
+            {"erlang:memory(total)", erlang}, {"page tables (VmPTE), the mapping's", tables}],
+    emmap_bench:table(io_lib:format("Memory of an open handle: growth by ~b handles, each of a "
+                                    "file of 4 KiB and read once", [?HANDLES]),
+                      ["", "bytes a handle"],
+                      [[Name, integer_to_list(round(maps:get(Key, Each)))] || {Name, Key} <- Rows]),
+    Each.
+
+-spec handles(string(), pos_integer()) -> #{atom() => integer()}.
+handles(Folder, N) ->
+    Names = [filename:join(Folder, integer_to_list(I)) || I <- lists:seq(1, N)],
+    ok = filelib:ensure_dir(hd(Names)),
+    [ok = file:write_file(Name, binary:copy(<<"x">>, 4096)) || Name <- Names],
+    [ok = emmap:close(Mem) || Mem <- opened(lists:sublist(Names, 10))],
+    erlang:garbage_collect(),
+    Before = memory(),
+    Mems = opened(Names),
+    erlang:garbage_collect(),
+    After = memory(),
+    [ok = emmap:close(Mem) || Mem <- Mems],
+    maps:map(fun(Key, Bytes) -> Bytes - maps:get(Key, Before) end, After).
+
+opened(Names) ->
+    [begin
+         {ok, Mem, _} = emmap:open(Name, [read, write, shared]),
+         {ok, <<"x">>} = emmap:pread(Mem, 0, 1),
+         Mem
+     end || Name <- Names].
+
+memory() ->
+    #{rss => status("RssAnon"), tables => status("VmPTE"), malloc => emmap_bench_nif:allocated(),
+      erlang => erlang:memory(total)}.
+
+%% 0 where the system does not tell.
+status(Name) ->
+    case file:read_file("/proc/self/status") of
+        {ok, Text} ->
+            {match, [KiB]} = re:run(Text, [Name, ":\\s*(\\d+) kB"], [{capture, all_but_first, list}]),
+            list_to_integer(KiB) * 1024;
+        {error, _} ->
+            0
+    end.
+
+%%--------------------------------------------------------------------------------------- targets
+
+targets(Ns, Scale, Each) ->
+    Empty = ns_of(nif_resource, 0, Ns),
+    Copy = fun(Size, More) ->
+                   {["pread of ", emmap_bench:bytes(Size), ": binary:copy/1 + ", integer_to_list(More), " ns"],
+                    ns_of(pread, Size, Ns), at_most, ns_of(binary_copy, Size, Ns) + More, ns}
+           end,
+    Direct = fun(Size) ->
+                     {["direct pread of ", emmap_bench:bytes(Size), ": 3 x the empty NIF"],
+                      ns_of(direct, Size, Ns), at_most, 3 * Empty, ns}
+             end,
+    Write = fun(Size) ->
+                    {["pwrite of ", emmap_bench:bytes(Size), ": memcpy x 1.15 + 60 ns"],
+                     ns_of(pwrite, Size, Ns), at_most, 1.15 * ns_of(memcpy, Size, Ns) + 60, ns}
+            end,
+    Integer = fun(Name, Operation) ->
+                      {[Name, ": 2 x the empty NIF"], maps:get({Operation, 0, 1}, Ns), at_most,
+                       2 * Empty, ns}
+              end,
+    Scaled = fun(Name, Operation, Size, Beside, Yardstick, YardstickSize) ->
+                     {["2 processes, ", Name, ": 0.9 of what ", Beside, " scales to"],
+                      maps:get({Operation, Size, 2}, Scale), at_least,
+                      0.9 * maps:get({Yardstick, YardstickSize, 2}, Scale), times}
+             end,
+    [Copy(64, 50),
+     {"pread of 64 B: 40 x faster than raw file:pread",
+      ns_of(file_pread, 64, Ns) / ns_of(pread, 64, Ns), at_least, 40, times},
+     Copy(1024, 80), Copy(65536, 80), Copy(1 bsl 20, 80)]
+    ++ [Direct(Size) || Size <- [8, 64, 1024, 4096]]
+    ++ [Write(Size) || Size <- [64, 1024, 65536]]
+    ++ [Integer("patomic_add", patomic_add), Integer("inc_counter", inc_counter),
+        Integer("read_counter", read_counter)]
+    ++ [Scaled(Name, Operation, Size, Beside, Yardstick, YardstickSize)
+        || {Name, Operation, Size, Beside, Yardstick, YardstickSize} <-
+               [{"pread 64 B", pread, 64, "the empty NIF", nif_resource, 0},
+                {"pread 64 KiB", pread, 65536, "NIF+memcpy", nif_copy, 65536},
+                {"direct 64 B", direct, 64, "the empty NIF", nif_resource, 0},
+                {"pwrite 64 B", pwrite, 64, "the empty NIF", nif_resource, 0},
+                {"pwrite 64 KiB", pwrite, 65536, "NIF+memcpy", nif_copy, 65536},
+                {"patomic_add", patomic_add, 0, "the empty NIF", nif_resource, 0}]]
+    ++ [{"memory of an open handle beside its mapping",
+         max(maps:get(rss, Each), maps:get(malloc, Each)), at_most, 4096, bytes}].
+
+picture(Ns, Out) ->
+    Operations = [pread, direct, pwrite, file_pread, file_pwrite, binary_copy, memcpy, nif_copy],
+    Data = filename:join(Out, "file.tsv"),
+    emmap_bench:write_tsv(Data, ["bytes" | [atom_to_list(Operation) || Operation <- Operations]],
+                          [[integer_to_list(Size)
+                            | [io_lib:format("~.2f", [float(ns_of(Operation, Size, Ns))])
+                               || Operation <- Operations]] || Size <- ?SIZES]),
+    emmap_bench:plot("file.gp", Data, filename:join(Out, "file.png")).
