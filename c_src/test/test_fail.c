@@ -6,7 +6,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "core/runtime.h"
 #include "os/os.h"
 #include "test/support.h"
 
@@ -300,137 +299,11 @@ static void calls_stand_any_failure(void **state) {
         }
 }
 
-/* ------------------------------------------------------------------------- failed syncs */
-
-static void a_failed_sync_stays_failed_until_all_handles_are_closed(void **state) {
-    (void)state;
-    const char *path = support_path("f");
-    make_file(path, FILE_BYTES);
-    struct emmap_file *a = must_open(path, RW, 0);
-    struct emmap_file *b = must_open(path, RW, 0);
-    os_fail_at(OS_CALL_SYNC, 1, EDQUOT, 0);
-    assert_int_equal(emmap_file_sync(a), EMMAP_E_SYNC_FAILED);
-    os_fail_at(OS_CALL_SYNC, 1, EIO, 0);
-    assert_int_equal(emmap_file_sync(a), EMMAP_E_SYNC_FAILED);
-    os_fail_never();
-    assert_int_equal(emmap_file_sync(a), EMMAP_E_SYNC_FAILED);
-    assert_int_equal(emmap_file_sync(b), EMMAP_E_SYNC_FAILED);
-    assert_int_equal(emmap_file_sync_range(b, 0, 1), EMMAP_E_SYNC_FAILED);
-    assert_int_equal(emmap_file_sync_error(b), -EDQUOT);
-    assert_int_equal(info_of(b).sync_error, -EDQUOT);
-    assert_ok(emmap_file_write(a, 0, "x", 1)); /* what promises no disk goes on */
-    assert_ok(emmap_file_resize(a, 20000, NULL));
-    emmap_file_free(a);
-    await_regions(1);
-    a = must_open(path, RW, 0);
-    assert_int_equal(emmap_file_sync(a), EMMAP_E_SYNC_FAILED);
-    emmap_file_free(a);
-    emmap_file_free(b);
-    await_no_regions();
-    a = must_open(path, RW, 0);
-    assert_ok(emmap_file_sync(a));
-    assert_int_equal(info_of(a).sync_error, 0);
-    emmap_file_free(a);
-    await_no_regions();
-}
-
-static void sync_of_a_made_file_includes_its_directory_entry(void **state) {
-    (void)state;
-    const char *path = support_path("new");
-    struct emmap_file *file = must_open(path, RW | EMMAP_CREATE, FILE_BYTES);
-    os_fail_never();
-    assert_ok(emmap_file_sync(file));
-    assert_int_equal(os_fail_seen(OS_CALL_SYNC_PARENT), 1);
-    assert_ok(emmap_file_sync(file)); /* once is enough */
-    assert_int_equal(os_fail_seen(OS_CALL_SYNC_PARENT), 1);
-    emmap_file_free(file);
-    await_no_regions();
-    assert_ok(unlink(path));
-    file = must_open(path, RW | EMMAP_CREATE, FILE_BYTES);
-    os_fail_at(OS_CALL_SYNC_PARENT, 1, EIO, 0);
-    assert_int_equal(emmap_file_sync_range(file, 0, 1), -EIO);
-    os_fail_never();
-    assert_ok(emmap_file_sync_range(file, 0, 1)); /* the data was never in doubt */
-    emmap_file_free(file);
-    await_no_regions();
-}
-
-/* ------------------------------------------------------------------- start; background */
-
-static int role_start(const char *path) {
-    static const enum os_call starts[] = {OS_CALL_STAY_LOADED, OS_CALL_ON_FAULT, OS_CALL_THREAD};
-    struct emmap_file *file = NULL;
-    uint8_t byte;
-    const unsigned descriptors = open_descriptors();
-    for (unsigned i = 0; i < sizeof starts / sizeof *starts; i++) {
-        os_fail_at(starts[i], 1, ENOMEM, 0);
-        MUST(open_file(&file, path, RW, 0, 0) == -ENOMEM);
-        MUST(os_fail_seen(starts[i]) == 1);
-        MUST(open_descriptors() == descriptors);
-    }
-    os_fail_never();
-    MUST(open_file(&file, path, RW, 0, 0) == 0);
-    MUST(truncate(path, 0) == 0);
-    MUST(read_byte(file, FILE_BYTES - 1, &byte) == EMMAP_E_TRUNCATED);
-    emmap_file_free(file);
-    await_no_regions();
-    return 0;
-}
-
-static void a_start_that_fails_is_begun_again(void **state) {
-    (void)state;
-    const char *path = support_path("f");
-    make_file(path, FILE_BYTES);
-    assert_ok(role_result("start", path));
-}
-
-static unsigned maps_failed;
-
-static void fail_maps(struct pool_job *job) {
-    (void)job;
-    os_fail_at(OS_CALL_MAP, 1, ENOMEM, 1);
-}
-
-static void fail_no_more(struct pool_job *job) {
-    (void)job;
-    maps_failed = os_fail_seen(OS_CALL_MAP);
-    os_fail_never();
-}
-
-/* The background cannot put zeros in place of the file: it stays mapped until the free. */
-static void close_stands_a_full_table_of_maps(void **state) {
-    (void)state;
-    static struct pool_job fail_job = {.run = fail_maps}, end_job = {.run = fail_no_more};
-    const char *path = support_path("f");
-    uint8_t byte;
-    make_file(path, FILE_BYTES);
-    const unsigned descriptors = open_descriptors();
-    struct emmap_file *file = must_open(path, RW, 0);
-    pool_run(&fail_job);
-    assert_ok(emmap_file_close(file));
-    assert_int_equal(read_byte(file, 0, &byte), EMMAP_E_CLOSED);
-    emmap_file_free(file);
-    pool_run(&end_job);
-    await_no_regions();
-    await_descriptors(descriptors);
-    file = must_open(path, RW, 0); /* and the jobs have run */
-    emmap_file_free(file);
-    await_no_regions();
-    assert_int_equal(maps_failed, 1);
-}
-
-int main(int argc, char **argv) {
-    static const struct role roles[] = {{"start", role_start}};
-    const int rc = run_role(argc, argv, roles, 1);
-    if (rc >= 0) return rc;
+int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(open_stands_any_failure),
         TEST(open_by_a_relative_name_stands_any_failure),
         TEST(calls_stand_any_failure),
-        TEST(a_failed_sync_stays_failed_until_all_handles_are_closed),
-        TEST(sync_of_a_made_file_includes_its_directory_entry),
-        TEST(a_start_that_fails_is_begun_again),
-        TEST(close_stands_a_full_table_of_maps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,82 @@
+/* test_runtime.c -- what an OS process has once: a start that fails, a background that does. */
+#include <errno.h>
+#include <unistd.h>
+
+#include "core/runtime.h"
+#include "os/os.h"
+#include "test/support.h"
+
+enum { FILE_BYTES = 10000 };
+
+static int role_start(const char *path) {
+    static const enum os_call starts[] = {OS_CALL_STAY_LOADED, OS_CALL_ON_FAULT, OS_CALL_THREAD};
+    struct emmap_file *file = NULL;
+    uint8_t byte;
+    const unsigned descriptors = open_descriptors();
+    for (unsigned i = 0; i < sizeof starts / sizeof *starts; i++) {
+        os_fail_at(starts[i], 1, ENOMEM, 0);
+        MUST(open_file(&file, path, RW, 0, 0) == -ENOMEM);
+        MUST(os_fail_seen(starts[i]) == 1);
+        MUST(open_descriptors() == descriptors);
+    }
+    os_fail_never();
+    MUST(open_file(&file, path, RW, 0, 0) == 0);
+    MUST(truncate(path, 0) == 0);
+    MUST(read_byte(file, FILE_BYTES - 1, &byte) == EMMAP_E_TRUNCATED);
+    emmap_file_free(file);
+    await_no_regions();
+    return 0;
+}
+
+static void a_start_that_fails_is_begun_again(void **state) {
+    (void)state;
+    const char *path = support_path("f");
+    make_file(path, FILE_BYTES);
+    assert_ok(role_result("start", path));
+}
+
+static unsigned maps_failed;
+
+static void fail_maps(struct pool_job *job) {
+    (void)job;
+    os_fail_at(OS_CALL_MAP, 1, ENOMEM, 1);
+}
+
+static void fail_no_more(struct pool_job *job) {
+    (void)job;
+    maps_failed = os_fail_seen(OS_CALL_MAP);
+    os_fail_never();
+}
+
+/* The background cannot put zeros in place of the file: it stays mapped until the free. */
+static void close_stands_a_full_table_of_maps(void **state) {
+    (void)state;
+    static struct pool_job fail_job = {.run = fail_maps}, end_job = {.run = fail_no_more};
+    const char *path = support_path("f");
+    uint8_t byte;
+    make_file(path, FILE_BYTES);
+    const unsigned descriptors = open_descriptors();
+    struct emmap_file *file = must_open(path, RW, 0);
+    pool_run(&fail_job);
+    assert_ok(emmap_file_close(file));
+    assert_int_equal(read_byte(file, 0, &byte), EMMAP_E_CLOSED);
+    emmap_file_free(file);
+    pool_run(&end_job);
+    await_no_regions();
+    await_descriptors(descriptors);
+    file = must_open(path, RW, 0); /* and the jobs have run */
+    emmap_file_free(file);
+    await_no_regions();
+    assert_int_equal(maps_failed, 1);
+}
+
+int main(int argc, char **argv) {
+    static const struct role roles[] = {{"start", role_start}};
+    const int rc = run_role(argc, argv, roles, 1);
+    if (rc >= 0) return rc;
+    const struct CMUnitTest tests[] = {
+        TEST(a_start_that_fails_is_begun_again),
+        TEST(close_stands_a_full_table_of_maps),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

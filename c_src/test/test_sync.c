@@ -1,0 +1,69 @@
+/* test_sync.c -- a sync that fails is never passed over; a file that was made is synced by name. */
+#include <errno.h>
+#include <unistd.h>
+
+#include "os/os.h"
+#include "test/support.h"
+
+enum { FILE_BYTES = 10000 };
+
+static void a_failed_sync_stays_failed_until_all_handles_are_closed(void **state) {
+    (void)state;
+    const char *path = support_path("f");
+    make_file(path, FILE_BYTES);
+    struct emmap_file *a = must_open(path, RW, 0);
+    struct emmap_file *b = must_open(path, RW, 0);
+    os_fail_at(OS_CALL_SYNC, 1, EDQUOT, 0);
+    assert_int_equal(emmap_file_sync(a), EMMAP_E_SYNC_FAILED);
+    os_fail_at(OS_CALL_SYNC, 1, EIO, 0);
+    assert_int_equal(emmap_file_sync(a), EMMAP_E_SYNC_FAILED);
+    os_fail_never();
+    assert_int_equal(emmap_file_sync(a), EMMAP_E_SYNC_FAILED);
+    assert_int_equal(emmap_file_sync(b), EMMAP_E_SYNC_FAILED);
+    assert_int_equal(emmap_file_sync_range(b, 0, 1), EMMAP_E_SYNC_FAILED);
+    assert_int_equal(emmap_file_sync_error(b), -EDQUOT);
+    assert_int_equal(info_of(b).sync_error, -EDQUOT);
+    assert_ok(emmap_file_write(a, 0, "x", 1)); /* what promises no disk goes on */
+    assert_ok(emmap_file_resize(a, 20000, NULL));
+    emmap_file_free(a);
+    await_regions(1);
+    a = must_open(path, RW, 0);
+    assert_int_equal(emmap_file_sync(a), EMMAP_E_SYNC_FAILED);
+    emmap_file_free(a);
+    emmap_file_free(b);
+    await_no_regions();
+    a = must_open(path, RW, 0);
+    assert_ok(emmap_file_sync(a));
+    assert_int_equal(info_of(a).sync_error, 0);
+    emmap_file_free(a);
+    await_no_regions();
+}
+
+static void sync_of_a_made_file_includes_its_directory_entry(void **state) {
+    (void)state;
+    const char *path = support_path("new");
+    struct emmap_file *file = must_open(path, RW | EMMAP_CREATE, FILE_BYTES);
+    os_fail_never();
+    assert_ok(emmap_file_sync(file));
+    assert_int_equal(os_fail_seen(OS_CALL_SYNC_PARENT), 1);
+    assert_ok(emmap_file_sync(file)); /* once is enough */
+    assert_int_equal(os_fail_seen(OS_CALL_SYNC_PARENT), 1);
+    emmap_file_free(file);
+    await_no_regions();
+    assert_ok(unlink(path));
+    file = must_open(path, RW | EMMAP_CREATE, FILE_BYTES);
+    os_fail_at(OS_CALL_SYNC_PARENT, 1, EIO, 0);
+    assert_int_equal(emmap_file_sync_range(file, 0, 1), -EIO);
+    os_fail_never();
+    assert_ok(emmap_file_sync_range(file, 0, 1)); /* the data was never in doubt */
+    emmap_file_free(file);
+    await_no_regions();
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        TEST(a_failed_sync_stays_failed_until_all_handles_are_closed),
+        TEST(sync_of_a_made_file_includes_its_directory_entry),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
