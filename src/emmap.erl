@@ -250,10 +250,7 @@ pwrite(Mem, Off, Data) ->
 -spec pread(mem(), [{non_neg_integer(), non_neg_integer()}]) ->
     {ok, [binary() | eof]} | {error, reason()}.
 pread(?IS_HANDLE(Handle) = Mem, Places) ->
-    case pread_places(Handle, Places, []) of
-        badarg -> ?BADARG({badarg, 2, not_places}, [Mem, Places]);
-        Result -> Result
-    end;
+    ?CHECKED(pread_places(Handle, Places, []), [Mem, Places]);
 pread(Mem, Places) ->
     ?NO_HANDLE([Mem, Places]).
 
@@ -262,22 +259,20 @@ pread_places(Handle, [{Off, Len} | Places], Read) ->
         {ok, Bytes} -> pread_places(Handle, Places, [Bytes | Read]);
         eof -> pread_places(Handle, Places, [eof | Read]);
         {error, _} = Error -> Error;
-        {badarg, _, _} -> badarg
+        {badarg, 1, _} = Bad -> Bad;
+        {badarg, _, _} -> {badarg, 2, not_places}
     end;
 pread_places(_Handle, [], Read) ->
     {ok, lists:reverse(Read)};
 pread_places(_Handle, _, _Read) ->
-    badarg.
+    {badarg, 2, not_places}.
 
 %% @doc Writes at several places, in order, as `file:pwrite/2'; `{error, {N, Reason}}' after N
 %% writes that succeeded.
 -spec pwrite(mem(), [{non_neg_integer(), iodata()}]) ->
     ok | {error, {non_neg_integer(), reason()}}.
 pwrite(?IS_HANDLE(Handle) = Mem, Places) ->
-    case pwrite_places(Handle, Places, 0) of
-        {badarg, Why} -> ?BADARG({badarg, 2, Why}, [Mem, Places]);
-        Result -> Result
-    end;
+    ?CHECKED(pwrite_places(Handle, Places, 0), [Mem, Places]);
 pwrite(Mem, Places) ->
     ?NO_HANDLE([Mem, Places]).
 
@@ -285,13 +280,14 @@ pwrite_places(Handle, [{Off, Data} | Places], N) ->
     case emmap_nif:file_pwrite_dirty(Handle, Off, Data) of
         ok -> pwrite_places(Handle, Places, N + 1);
         {error, Reason} -> {error, {N, Reason}};
-        {badarg, _, past_end} -> {badarg, past_end};
-        {badarg, _, _} -> {badarg, not_places}
+        {badarg, 1, _} = Bad -> Bad;
+        {badarg, _, past_end} = Bad -> Bad;
+        {badarg, _, _} -> {badarg, 2, not_places}
     end;
 pwrite_places(_Handle, [], _N) ->
     ok;
 pwrite_places(_Handle, _, _N) ->
-    {badarg, not_places}.
+    {badarg, 2, not_places}.
 
 %%----------------------------------------------------------------------- from the position on
 
@@ -643,20 +639,32 @@ read_handle_info(Mem) ->
 %% @doc As `file:read_file_info/2' of the handle's file.
 -spec read_handle_info(mem(), [{time, local | universal | posix} | raw]) ->
     {ok, file:file_info()} | {error, reason()}.
-read_handle_info(?IS_HANDLE(Handle) = Mem, Options) when is_list(Options) ->
-    case ?CHECKED(emmap_nif:file_handle_info(Handle), [Mem, Options]) of
-        {ok, {Size, Mode, Links, Dev, RawDev, Inode, Uid, Gid, Accessed, Modified, Changed}} ->
-            Time = proplists:get_value(time, Options, local),
-            {ok, #file_info{size = Size, type = regular, access = access(Mode),
-                            atime = time(Time, Accessed), mtime = time(Time, Modified),
-                            ctime = time(Time, Changed), mode = Mode, links = Links,
-                            major_device = Dev, minor_device = RawDev, inode = Inode,
-                            uid = Uid, gid = Gid}};
-        {error, _} = Error ->
-            Error
-    end;
+read_handle_info(?IS_HANDLE(Handle) = Mem, Options) ->
+    ?CHECKED(file_info(emmap_nif:file_handle_info(Handle), time_option(Options)), [Mem, Options]);
 read_handle_info(Mem, Options) ->
     ?NO_HANDLE([Mem, Options]).
+
+file_info({badarg, _, _} = Bad, _Time) ->
+    Bad;
+file_info(_Info, {badarg, _, _} = Bad) ->
+    Bad;
+file_info({ok, {Size, Mode, Links, Dev, RawDev, Inode, Uid, Gid, Accessed, Modified, Changed}},
+          Time) ->
+    {ok, #file_info{size = Size, type = regular, access = access(Mode),
+                    atime = time(Time, Accessed), mtime = time(Time, Modified),
+                    ctime = time(Time, Changed), mode = Mode, links = Links,
+                    major_device = Dev, minor_device = RawDev, inode = Inode,
+                    uid = Uid, gid = Gid}};
+file_info(Error, _Time) ->
+    Error.
+
+time_option(Options) ->
+    try proplists:get_value(time, Options, local) of
+        Time when Time =:= local; Time =:= universal; Time =:= posix -> Time;
+        Time -> {badarg, 2, {value, {time, Time}}}
+    catch
+        error:_ -> {badarg, 2, not_a_list}
+    end.
 
 %% As a raw file has it: what the file's mode allows its owner.
 access(Mode) ->
