@@ -2,7 +2,7 @@
 %% scripts/bench builds and starts it.
 -module(emmap_bench).
 
--export([main/0, progress/2, median/1, bytes/1, ns/1, facts/2, table/3, targets/2, write_tsv/3,
+-export([main/0, progress/2, median/1, bytes/1, ns/1, facts/2, load/0, table/3, targets/2, write_tsv/3,
          plot/3, start_peer/2, lib_path/0]).
 -export_type([options/0, target/0]).
 
@@ -120,6 +120,8 @@ cores() ->
         unknown -> erlang:system_info(schedulers)
     end.
 
+%% Of the last minute: what else ran shows in the figures.
+-spec load() -> string().
 load() ->
     case command("cut -d' ' -f1 /proc/loadavg 2>/dev/null") of
         "" -> "unknown";
@@ -137,20 +139,21 @@ command(Command) ->
 
 %%---------------------------------------------------------------------------------------- tables
 
-%% The first column to the left, the others to the right.
+%% Columns with a name are figures, to the right; those without one to the left.
 -spec table(iodata(), [iodata()], [[iodata()]]) -> ok.
 table(Title, Head, Rows) ->
     Lines = [[unicode:characters_to_list(Cell) || Cell <- Row] || Row <- [Head | Rows]],
     Widths = [lists:max([length(Cell) || Cell <- Column]) || Column <- columns(Lines)],
     io:format("~ts~n~n", [Title]),
-    [HeadLine | RowLines] = [line(Line, Widths) || Line <- Lines],
+    Sides = [case Name of "" -> trailing; _ -> leading end || Name <- hd(Lines)],
+    [HeadLine | RowLines] = [line(Line, Widths, Sides) || Line <- Lines],
     io:format("  ~ts~n  ~ts~n", [HeadLine, lists:duplicate(length(HeadLine), $-)]),
     [io:format("  ~ts~n", [string:trim(Line, trailing)]) || Line <- RowLines],
     io:nl().
 
-line([First | Rest], [Width | Widths]) ->
-    lists:flatten([string:pad(First, Width)
-                   | [["  ", string:pad(Cell, W, leading)] || {Cell, W} <- lists:zip(Rest, Widths)]]).
+line(Line, Widths, Sides) ->
+    Cells = [string:pad(Cell, Width, Side) || {Cell, Width, Side} <- lists:zip3(Line, Widths, Sides)],
+    lists:flatten(lists:join("  ", Cells)).
 
 columns([[] | _]) -> [];
 columns(Lines) -> [[hd(Line) || Line <- Lines] | columns([tl(Line) || Line <- Lines])].
@@ -159,11 +162,7 @@ columns(Lines) -> [[hd(Line) || Line <- Lines] | columns([tl(Line) || Line <- Li
 -spec targets(iodata(), [target()]) -> ok.
 targets(Title, Targets) ->
     Rows = [target(Target) || Target <- Targets],
-    Head = ["", "measured", "target", "ratio", "verdict"],
-    Widths = [lists:max([string:length(Cell) || Cell <- Column])
-              || Column <- columns([Head | [Row || {_, Row} <- Rows]])],
-    table(Title, Head, [lists:droplast(Row) ++ [string:pad(lists:last(Row), lists:last(Widths))]
-                        || {_, Row} <- Rows]),
+    table(Title, ["", "measured", "target", "ratio", ""], [Row || {_, Row} <- Rows]),
     io:format("~b of ~b targets met~n", [length([met || {true, _} <- Rows]), length(Rows)]).
 
 target({Text, Measured, How, Limit, Unit}) ->

@@ -10,6 +10,7 @@
 
 -define(SIZES, [8, 64, 1024, 4096, 65536, 1 bsl 20]).
 -define(FILE_BYTES, (16 bsl 20)).
+-define(LAST_BLOCK, (?FILE_BYTES div 65536 - 1)).
 %% Processes that share a handle work this far apart: on pages and stripes of their own.
 -define(APART, (128 bsl 10)).
 -define(HANDLES, 1000).
@@ -32,7 +33,9 @@ run(#{quick := Quick, out := Out, work := Work} = Options) ->
     Ns = maps:from_list([{Key, emmap_bench:median([maps:get(Key, In) || In <- Taken])}
                          || {#sample{key = Key}, _} <- Counted]),
     Scale = scaling(Taken),
+    io:format("Load at the end ~ts~n~n", [emmap_bench:load()]),
     by_size(Ns),
+    scattered(Ns),
     integers(Ns),
     processes(Ns, Scale),
     collections(Env),
@@ -44,7 +47,7 @@ run(#{quick := Quick, out := Out, work := Work} = Options) ->
 method(Rounds, SampleMs) ->
     io_lib:format("medians of ~b rounds, about ~b ms a sample; net of the empty Erlang loop; "
                   "memcpy in a C loop,~n           gross; always the same place of each process, "
-                  "so in the processor's caches", [Rounds, SampleMs]).
+                  "so in the~n           processor's caches, but where it says by turns", [Rounds, SampleMs]).
 
 %%--------------------------------------------------------------------------------------- samples
 
@@ -60,12 +63,18 @@ samples(Env) ->
              {atomics_add_get, 0}, {counters_add, 0}]
         ++ [{Operation, Size} || Size <- ?SIZES,
                                  Operation <- [pread, direct, pwrite, file_pread, file_pwrite,
-                                               binary_copy, memcpy, nif_copy]],
+                                               binary_copy, memcpy, nif_copy]]
+        ++ [{Operation, 64} || {_, Operation, _} <- by_turns()],
     Together = [{Operation, 0} || Operation <- integers_together()]
         ++ [{Operation, Size} || Size <- [64, 65536], Operation <- bytes_together()],
     [sample(Operation, Size, Processes, Env)
      || {Operation, Size} = Case <- Alone ++ (Together -- Alone),
         Processes <- [1] ++ [N || N <- [2, 8], lists:member(Case, Together)]].
+
+by_turns() ->
+    [{"pread", pread_by_turns, pread}, {"direct", direct_by_turns, direct},
+     {"pwrite", pwrite_by_turns, pwrite}, {"file:pread", file_pread_by_turns, file_pread},
+     {"NIF+memcpy", nif_copy_by_turns, nif_copy}].
 
 integers_together() ->
     [nif_resource, patomic_add, atomics_add, patomic_add_one, atomics_add_one].
@@ -87,6 +96,19 @@ operation(nif_copy, Size, #{block := Block}) ->
     {fun place/1, fun(N, Off) -> emmap_bench_loops:nif_copy(N, Block, Off, Size) end};
 operation(memcpy, Size, _) ->
     {fun(_) -> Size end, fun(N, Bytes) -> {took, emmap_bench_nif:memcpy(Bytes, N)} end};
+operation(pread_by_turns, Size, #{mem := Mem}) ->
+    {fun(_) -> ?LAST_BLOCK end, fun(N, Mask) -> emmap_bench_loops:pread_by_turns(N, Mem, Mask, Size) end};
+operation(direct_by_turns, Size, #{direct := Mem}) ->
+    {fun(_) -> ?LAST_BLOCK end, fun(N, Mask) -> emmap_bench_loops:pread_by_turns(N, Mem, Mask, Size) end};
+operation(pwrite_by_turns, Size, #{mem := Mem}) ->
+    {fun(_) -> data(Size) end,
+     fun(N, Data) -> emmap_bench_loops:pwrite_by_turns(N, Mem, ?LAST_BLOCK, Data) end};
+operation(file_pread_by_turns, Size, Env) ->
+    {fun(_) -> raw(Env) end,
+     fun(N, Fd) -> emmap_bench_loops:file_pread_by_turns(N, Fd, ?LAST_BLOCK, Size) end};
+operation(nif_copy_by_turns, Size, #{block := Block}) ->
+    {fun(_) -> ?LAST_BLOCK end,
+     fun(N, Mask) -> emmap_bench_loops:nif_copy_by_turns(N, Block, Mask, Size) end};
 operation(pread, Size, #{mem := Mem}) ->
     {fun place/1, fun(N, Off) -> emmap_bench_loops:pread(N, Mem, Off, Size) end};
 operation(direct, Size, #{direct := Mem}) ->
@@ -137,9 +159,10 @@ raw(#{name := Name}) ->
 calibrate(Sample, WantedNs) ->
     calibrate(Sample, WantedNs, 4).
 
+%% The least of a few, so that one sample that was held up does not end it with too few calls.
 calibrate(Sample, WantedNs, N) ->
-    case take(Sample, N) of
-        Ns when Ns * 4 < WantedNs -> calibrate(Sample, WantedNs, N * 2);
+    case lists:min([take(Sample, N) || _ <- [1, 2, 3]]) of
+        Ns when Ns * 8 < WantedNs -> calibrate(Sample, WantedNs, N * 2);
         Ns -> max(4, round(N * WantedNs / Ns))
     end.
 
@@ -155,11 +178,9 @@ net(_, Ns, Loop) -> max(Ns - Loop, 0.1).
 
 %% The nanoseconds from the first worker's start to the last one's end; each does N calls.
 take(#sample{key = {_, _, Processes}, setup = Setup, loop = Loop}, N) ->
-    Self = self(),
-    Workers = [spawn_monitor(fun() -> worker(Self, Setup(Worker), Loop, N) end)
+    Ready = atomics:new(1, []),
+    Workers = [spawn_monitor(fun() -> worker(Ready, Processes, Setup(Worker), Loop, N) end)
                || Worker <- lists:seq(0, Processes - 1)],
-    [receive {ready, Pid} -> ok end || {Pid, _} <- Workers],
-    [Pid ! go || {Pid, _} <- Workers],
     Times = [receive
                  {'DOWN', Ref, process, Pid, {took, Ns}} -> {0, Ns};
                  {'DOWN', Ref, process, Pid, {from_to, Begin, End}} -> {Begin, End};
@@ -168,13 +189,22 @@ take(#sample{key = {_, _, Processes}, setup = Setup, loop = Loop}, N) ->
     {Begins, Ends} = lists:unzip(Times),
     max(lists:max(Ends) - lists:min(Begins), 1).
 
-worker(Parent, State, Loop, N) ->
-    Parent ! {ready, self()},
-    receive go -> ok end,
+worker(Ready, Processes, State, Loop, N) ->
+    ok = atomics:add(Ready, 1, 1),
+    ok = gather(Ready, Processes, erlang:monotonic_time(millisecond) + 2),
     Begin = erlang:monotonic_time(nanosecond),
     case Loop(N, State) of
         ok -> exit({from_to, Begin, erlang:monotonic_time(nanosecond)});
         {took, _} = Took -> exit(Took)
+    end.
+
+%% Several wait for each other at work, so that they are spread over the schedulers at the start.
+gather(_, 1, _) ->
+    ok;
+gather(Ready, Processes, Until) ->
+    case atomics:get(Ready, 1) =:= Processes andalso erlang:monotonic_time(millisecond) >= Until of
+        true -> ok;
+        false -> gather(Ready, Processes, Until)
     end.
 
 %% How many times the work of one process several do, by the median of what each round shows.
@@ -204,6 +234,14 @@ by_size(Ns) ->
                       [[emmap_bench:bytes(Size)
                         | [io_lib:format("~.2f", [ns_of(Above, Size, Ns) / ns_of(Below, Size, Ns)])
                            || {_, Above, Below} <- Ratios]] || Size <- ?SIZES]).
+
+scattered(Ns) ->
+    emmap_bench:table(io_lib:format("64 B at ~b places by turns, one in each 64 KiB: ns a call, one process",
+                                    [?LAST_BLOCK + 1]),
+                      ["", "one place", "by turns", "ratio"],
+                      [[Name, emmap_bench:ns(ns_of(OnePlace, 64, Ns)), emmap_bench:ns(ns_of(ByTurns, 64, Ns)),
+                        io_lib:format("~.2f x", [ns_of(ByTurns, 64, Ns) / ns_of(OnePlace, 64, Ns)])]
+                       || {Name, ByTurns, OnePlace} <- by_turns()]).
 
 ns_of(nif_resource, _, Ns) -> maps:get({nif_resource, 0, 1}, Ns);
 ns_of(Operation, Size, Ns) -> maps:get({Operation, Size, 1}, Ns).

@@ -3,7 +3,8 @@
 -module(emmap_bench_loops).
 
 -export([nothing/1, pread/4, pwrite/4, file_pread/4, file_pwrite/4, binary_copy/2, nif/2,
-         nif_resource/2, nif_copy/4, patomic_add/3, inc_counter/3, read_counter/3, atomics_add/3,
+         nif_resource/2, nif_copy/4, pread_by_turns/4, pwrite_by_turns/4,
+         file_pread_by_turns/4, nif_copy_by_turns/4, patomic_add/3, inc_counter/3, read_counter/3, atomics_add/3,
          atomics_add_get/3, counters_add/3]).
 
 nothing(0) -> ok;
@@ -34,6 +35,27 @@ nif_copy(0, _, _, _) -> ok;
 nif_copy(N, Block, Off, Len) ->
     ok = emmap_bench_nif:copy(Block, Off, Len),
     nif_copy(N - 1, Block, Off, Len).
+
+%% At the first byte of each block of 64 KiB, Mask + 1 of them.
+pread_by_turns(0, _, _, _) -> ok;
+pread_by_turns(N, Mem, Mask, Len) ->
+    {ok, _} = emmap:pread(Mem, (N band Mask) bsl 16, Len),
+    pread_by_turns(N - 1, Mem, Mask, Len).
+
+pwrite_by_turns(0, _, _, _) -> ok;
+pwrite_by_turns(N, Mem, Mask, Data) ->
+    ok = emmap:pwrite(Mem, (N band Mask) bsl 16, Data),
+    pwrite_by_turns(N - 1, Mem, Mask, Data).
+
+file_pread_by_turns(0, _, _, _) -> ok;
+file_pread_by_turns(N, Fd, Mask, Len) ->
+    {ok, _} = file:pread(Fd, (N band Mask) bsl 16, Len),
+    file_pread_by_turns(N - 1, Fd, Mask, Len).
+
+nif_copy_by_turns(0, _, _, _) -> ok;
+nif_copy_by_turns(N, Block, Mask, Len) ->
+    ok = emmap_bench_nif:copy(Block, (N band Mask) bsl 16, Len),
+    nif_copy_by_turns(N - 1, Block, Mask, Len).
 
 patomic_add(0, _, _) -> ok;
 patomic_add(N, Mem, Off) -> {ok, _} = emmap:patomic_add(Mem, Off, 1), patomic_add(N - 1, Mem, Off).

@@ -35,10 +35,12 @@ run(#{quick := Quick, work := Folder} = Options) ->
     put(warm, 0.0),
     Begin = erlang:monotonic_time(second),
     Taken = lists:append([round(Round, Rounds, Runs, Env) || Round <- lists:seq(1, Rounds)]),
-    io:format("Took ~b s. Of the cold files at most ~.2f % was resident at a start.~n~n",
-              [erlang:monotonic_time(second) - Begin, 100 * get(warm)]),
+    io:format("Took ~b s, load at the end ~ts. Of the cold files at most ~.2f % was resident at a "
+              "start.~n~n",
+              [erlang:monotonic_time(second) - Begin, emmap_bench:load(), 100 * get(warm)]),
     Results = maps:groups_from_list(fun({Run, _}) -> Run end, fun({_, Result}) -> Result end, Taken),
     [table(Condition, Works, Results) || Condition <- Conditions],
+    counted([{Condition, Work} || Condition <- Conditions, Work <- Works], Results),
     emmap_bench:targets("Targets: the pause no longer than with a raw file",
                         [target(Condition, Work, Results)
                          || Condition <- Conditions, Work <- Works]),
@@ -215,6 +217,14 @@ row(Condition, {Name, _} = Work, Results) ->
 
 median_took(Condition, Work, Through, Results) ->
     emmap_bench:median([took(Result) || Result <- maps:get({Condition, Work, Through}, Results)]).
+
+%% On which scheduler it was, if that is counted.
+counted(All, Results) ->
+    Rows = [[word(Condition), Name, lists:join(", ", [io_lib:format("~s ~b", [Key, N]) || {Key, N} <- Counted])]
+            || {Condition, {Name, _} = Work} <- All,
+               #{counted := [_ | _] = Counted} <- [hd(maps:get({Condition, Work, emmap}, Results))]],
+    Rows =:= [] orelse emmap_bench:table("What emmap:stats/0 counted meanwhile, in the first round",
+                                         ["", "", ""], Rows).
 
 shown(Pauses) ->
     [io_lib:format("~.1f", [emmap_bench:median(Pauses)]),

@@ -13,18 +13,27 @@
 -define(PIECE, (1 bsl 20)).
 
 %% The longest time between two ticks while the work goes on, and how long the work took.
--spec run(spec()) -> #{pause_ns := integer(), took_ns := integer(), ticks := integer()}.
+-spec run(spec()) -> #{pause_ns := integer(), took_ns := integer(), ticks := integer(),
+                      counted := [{atom(), integer()}]}.
 run(#{work := Work} = Spec) ->
     Open = prepare(Work, Spec),
     Writer = start_writer(Spec),
     Ticker = start_ticker(),
+    Before = counted(),
     Begin = erlang:monotonic_time(),
     After = work(Work, Open, Spec),
     End = erlang:monotonic_time(),
     wait_for(After),
+    Counted = [{Key, N - maps:get(Key, Before)} || {Key, N} <- lists:sort(maps:to_list(counted()))],
     {Pause, Ticks} = stop(Ticker),
     stop(Writer),
-    #{pause_ns => native_to_ns(Pause), took_ns => native_to_ns(End - Begin), ticks => Ticks}.
+    #{pause_ns => native_to_ns(Pause), took_ns => native_to_ns(End - Begin), ticks => Ticks,
+      counted => [{Key, More} || {Key, More} <- Counted, More =/= 0]}.
+
+%% What emmap:stats/0 adds up, as far as it does: not what it has at the moment.
+counted() ->
+    maps:filter(fun(_, N) -> is_integer(N) end,
+                maps:without([handles, regions, holds, mapped_bytes], emmap:stats())).
 
 native_to_ns(Time) -> erlang:convert_time_unit(Time, native, nanosecond).
 
