@@ -147,7 +147,7 @@ table(Title, Head, Rows) ->
     io:format("~ts~n~n", [Title]),
     Sides = [case Name of "" -> trailing; _ -> leading end || Name <- hd(Lines)],
     [HeadLine | RowLines] = [line(Line, Widths, Sides) || Line <- Lines],
-    io:format("  ~ts~n  ~ts~n", [HeadLine, lists:duplicate(length(HeadLine), $-)]),
+    io:format("  ~ts~n  ~ts~n", [string:trim(HeadLine, trailing), lists:duplicate(length(HeadLine), $-)]),
     [io:format("  ~ts~n", [string:trim(Line, trailing)]) || Line <- RowLines],
     io:nl().
 

@@ -46,8 +46,8 @@ run(#{quick := Quick, out := Out, work := Work} = Options) ->
 
 method(Rounds, SampleMs) ->
     io_lib:format("medians of ~b rounds, about ~b ms a sample; net of the empty Erlang loop; "
-                  "memcpy in a C loop,~n           gross; always the same place of each process, "
-                  "so in the~n           processor's caches, but where it says by turns", [Rounds, SampleMs]).
+                  "memcpy in a C loop,~n           gross; each process always at one place, in "
+                  "the processor's caches, but where it says~n           by turns", [Rounds, SampleMs]).
 
 %%--------------------------------------------------------------------------------------- samples
 
@@ -378,7 +378,8 @@ status(Name) ->
 targets(Ns, Scale, Each) ->
     Empty = ns_of(nif_resource, 0, Ns),
     Copy = fun(Size, More) ->
-                   {["pread of ", emmap_bench:bytes(Size), ": binary:copy/1 + ", integer_to_list(More), " ns"],
+                   {["pread of ", emmap_bench:bytes(Size), ": binary:copy/1 + ", integer_to_list(More),
+                     " ns"],
                     ns_of(pread, Size, Ns), at_most, ns_of(binary_copy, Size, Ns) + More, ns}
            end,
     Direct = fun(Size) ->

@@ -3,8 +3,8 @@
 -module(emmap_bench_loops).
 
 -export([nothing/1, pread/4, pwrite/4, file_pread/4, file_pwrite/4, binary_copy/2, nif/2,
-         nif_resource/2, nif_copy/4, pread_by_turns/4, pwrite_by_turns/4,
-         file_pread_by_turns/4, nif_copy_by_turns/4, patomic_add/3, inc_counter/3, read_counter/3, atomics_add/3,
+         nif_resource/2, nif_copy/4, pread_by_turns/4, pwrite_by_turns/4, file_pread_by_turns/4,
+         nif_copy_by_turns/4, patomic_add/3, inc_counter/3, read_counter/3, atomics_add/3,
          atomics_add_get/3, counters_add/3]).
 
 nothing(0) -> ok;
@@ -61,10 +61,14 @@ patomic_add(0, _, _) -> ok;
 patomic_add(N, Mem, Off) -> {ok, _} = emmap:patomic_add(Mem, Off, 1), patomic_add(N - 1, Mem, Off).
 
 inc_counter(0, _, _) -> ok;
-inc_counter(N, Counters, Ix) -> {ok, _} = emmap:inc_counter(Counters, Ix), inc_counter(N - 1, Counters, Ix).
+inc_counter(N, Counters, Ix) ->
+    {ok, _} = emmap:inc_counter(Counters, Ix),
+    inc_counter(N - 1, Counters, Ix).
 
 read_counter(0, _, _) -> ok;
-read_counter(N, Counters, Ix) -> {ok, _} = emmap:read_counter(Counters, Ix), read_counter(N - 1, Counters, Ix).
+read_counter(N, Counters, Ix) ->
+    {ok, _} = emmap:read_counter(Counters, Ix),
+    read_counter(N - 1, Counters, Ix).
 
 atomics_add(0, _, _) -> ok;
 atomics_add(N, Ref, Ix) -> ok = atomics:add(Ref, Ix, 1), atomics_add(N - 1, Ref, Ix).
