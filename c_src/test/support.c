@@ -244,7 +244,7 @@ unsigned map_entries(void) {
     return n;
 }
 
-bool is_mapped(const char *path) {
+static bool is_mapped(const char *path) {
     char line[1024];
     bool found = false;
     FILE *maps = fopen("/proc/self/maps", "r");
@@ -278,4 +278,10 @@ void await_descriptors(unsigned n) {
     for (int i = 0; i < AWAIT_MS && open_descriptors() != n; i++)
         os_sleep_ms(1);
     assert_int_equal(open_descriptors(), n);
+}
+
+void await_unmapped(const char *path) {
+    for (int i = 0; i < AWAIT_MS && is_mapped(path); i++)
+        os_sleep_ms(1);
+    assert_false(is_mapped(path));
 }

@@ -82,14 +82,14 @@ int open_rc(const char *path, uint32_t flags, uint64_t off, uint64_t len_bytes);
 int read_byte(struct emmap_file *file, uint64_t off, uint8_t *byte);
 struct emmap_file_info info_of(struct emmap_file *file);
 unsigned open_descriptors(void);
-unsigned map_entries(void);       /* 0 where the system does not tell */
-bool is_mapped(const char *path); /* by this OS process; false likewise */
+unsigned map_entries(void); /* 0 where the system does not tell */
 
 /* Wait, bounded, until the background has given back all regions, or all but n; until only n
- * descriptors are open. */
+ * descriptors are open; until this OS process maps the file no more (where the system tells). */
 void await_no_regions(void);
 void await_regions(uint64_t n);
 void await_descriptors(unsigned n);
+void await_unmapped(const char *path);
 
 /* ---- Another OS process: this program once more, which runs one role and nothing else. */
 struct role {

@@ -42,7 +42,7 @@ static void calls_after_close_answer_closed(void **state) {
         assert_ok(emmap_file_close(file));
         assert_all_closed(file);
         await_descriptors(descriptors); /* the descriptor does not wait for the free */
-        assert_false(is_mapped(path));
+        await_unmapped(path);
         assert_all_closed(file);
         emmap_file_free(file);
     }
