@@ -18,6 +18,7 @@ LIB_SOURCES := \
 	store/file.c \
 	store/file_atomic.c \
 	store/file_memory.c \
+	store/file_name.c \
 	store/file_open.c \
 	store/file_size.c \
 	store/file_stream.c \

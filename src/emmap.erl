@@ -34,9 +34,10 @@
 %% `file:copy/3', `file:sendfile/5' and whatever else `file' does on a raw file work on it, as on
 %% one opened with `[raw, binary, read, write]'. It differs in this: {@link pread/3} of 0 bytes
 %% within the file is `{ok, <<>>}'; a write to a map for reading is `{error, eacces}'; after close
-%% every call answers `{error, closed}', and a second close `ok'; any process may use the handle; a
+%% every call answers `{error, closed}', a second close and a flush `ok'; any process may use the handle; a
 %% write past the end is `badarg' without the option `extend'; a wrong type raises `badarg'; a place
-%% of 2^63 or above is `{error, einval}'; a handle with `fixed_size' is not resized or truncated.
+%% of 2^63 or above is `{error, einval}', and one below it that the file system cannot reach may be a
+%% position; growth beyond the handle's address space is `{error, enomem}'; a handle with `fixed_size' is not resized or truncated.
 %%
 %% <h3>What is durable</h3>
 %% A write to a shared handle outlives the death of the OS process at any instruction, `kill -9'
@@ -118,7 +119,8 @@
 %% <li>`anon': memory of the handle's own, zeros, with no file behind it; the name is ignored, the
 %%   offset is 0, the length given.</li>
 %% <li>`{address, A}', and `fixed' with it: map at address `A', a multiple of the page size; in use
-%%   it is `{error, eexist}'. The handle cannot grow.</li>
+%%   it is `{error, eexist}', also by a closed handle until that is collected. The handle cannot
+%%   grow.</li>
 %% <li>`populate': touch every page at open, on a dirty scheduler; with `nonblock' only what needs no
 %%   wait, which is nothing. Not with `sparse'.</li>
 %% <li>`lock_memory': the pages stay in memory (mlock), also those that it grows by; beyond what the
@@ -234,7 +236,8 @@ pread(?IS_HANDLE(Handle) = Mem, Off, Len) ->
 pread(Mem, Off, Len) ->
     ?NO_HANDLE([Mem, Off, Len]).
 
-%% @doc Writes iodata at `Off'. It must lie within the size, else `badarg', and nothing is written.
+%% @doc Writes iodata at `Off'. It must lie within the size, else `badarg', and nothing is written;
+%% with the option `extend' the file grows.
 %%
 %% `{error, eacces}': mapped for reading only. Other errors as {@link pread/3}; the range may then
 %% be written in part.
@@ -249,6 +252,11 @@ pwrite(Mem, Off, Data) ->
 %% @doc Reads at several places: `{ok, [Binary | eof]}', as `file:pread/2'.
 -spec pread(mem(), [{non_neg_integer(), non_neg_integer()}]) ->
     {ok, [binary() | eof]} | {error, reason()}.
+pread(?IS_HANDLE(_) = Mem, []) ->
+    case read(Mem, 0) of
+        {ok, <<>>} -> {ok, []};
+        Error -> Error
+    end;
 pread(?IS_HANDLE(Handle) = Mem, Places) ->
     ?CHECKED(pread_places(Handle, Places, []), [Mem, Places]);
 pread(Mem, Places) ->
@@ -271,6 +279,11 @@ pread_places(_Handle, _, _Read) ->
 %% writes that succeeded.
 -spec pwrite(mem(), [{non_neg_integer(), iodata()}]) ->
     ok | {error, {non_neg_integer(), reason()}}.
+pwrite(?IS_HANDLE(_) = Mem, []) ->
+    case read(Mem, 0) of
+        {ok, <<>>} -> ok;
+        Error -> Error
+    end;
 pwrite(?IS_HANDLE(Handle) = Mem, Places) ->
     ?CHECKED(pwrite_places(Handle, Places, 0), [Mem, Places]);
 pwrite(Mem, Places) ->

@@ -18,13 +18,27 @@ static const char *space_name(enum emmap_space space) {
     }
 }
 
-/* The length of the UTF-8 character that s starts with, 0 when it starts with none. */
+/* The length of the UTF-8 character that s starts with, 0 when it starts with none: overlong ones,
+ * surrogates and what lies past U+10FFFF are none (RFC 3629). */
 static size_t utf8_bytes(const unsigned char *s) {
-    const size_t n = s[0] < 0x80 ? 1 : s[0] < 0xC2 ? 0 : s[0] < 0xE0 ? 2 : s[0] < 0xF0 ? 3 : 4;
-    if (s[0] > 0xF4) return 0;
-    for (size_t i = 1; i < n; i++)
-        if ((s[i] & 0xC0) != 0x80) return 0;
-    return n;
+    static const struct {
+        unsigned char first, last; /* of the first byte */
+        unsigned char least, most; /* of the second */
+        unsigned char bytes;
+    } kinds[] = {
+        {0x00, 0x7F, 0x00, 0xFF, 1}, {0xC2, 0xDF, 0x80, 0xBF, 2}, {0xE0, 0xE0, 0xA0, 0xBF, 3},
+        {0xE1, 0xEC, 0x80, 0xBF, 3}, {0xED, 0xED, 0x80, 0x9F, 3}, {0xEE, 0xEF, 0x80, 0xBF, 3},
+        {0xF0, 0xF0, 0x90, 0xBF, 4}, {0xF1, 0xF3, 0x80, 0xBF, 4}, {0xF4, 0xF4, 0x80, 0x8F, 4},
+    };
+    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+        if (s[0] < kinds[k].first || s[0] > kinds[k].last) continue;
+        const size_t n = kinds[k].bytes;
+        if (n > 1 && (s[1] < kinds[k].least || s[1] > kinds[k].most)) return 0;
+        for (size_t i = 2; i < n; i++)
+            if ((s[i] & 0xC0) != 0x80) return 0;
+        return n;
+    }
+    return 0;
 }
 
 /* A name may hold any byte; what is no UTF-8 becomes the replacement character. */

@@ -25,9 +25,9 @@ struct inode {
 /* inode_enter -- the one of this device and inode number, made if there is none. The caller has
  * the file open, so the number cannot come to mean another file. */
 int inode_enter(uint64_t dev, uint64_t ino, uint64_t size_bytes, struct inode **out);
-/* inode_leave -- the caller is about to close its descriptor; inode_unref gives the memory back. */
 /* inode_enter_new -- one that no file has. */
 int inode_enter_new(uint64_t size_bytes, struct inode **out);
+/* inode_leave -- the caller is about to close its descriptor; inode_unref gives the memory back. */
 void inode_leave(struct inode *inode);
 void inode_unref(struct inode *inode);
 

@@ -26,10 +26,14 @@ static int map_stretch(struct emmap_region *region, void *address, uint64_t stre
     const unsigned at = region->map_flags & OS_MAP_AT;
     const unsigned with = region->map_flags & ~at;
     void *map;
-    int rc;
+    int rc = 0;
     if (region->shared) {
-        rc = os_map(address, stretch, region->prot, OS_MAP_SHARED | with | at, region->fd,
-                    region->map_off, &map);
+        /* The kernel takes an address that must be free for a plain reservation only. */
+        if (at) rc = os_map(address, stretch, OS_PROT_NONE, OS_MAP_ANON | at, -1, 0, &map);
+        if (rc) return rc;
+        rc = os_map(address, stretch, region->prot, OS_MAP_SHARED | with | (at ? OS_MAP_FIXED : 0u),
+                    region->fd, region->map_off, &map);
+        if (rc && at) (void)os_unmap(address, stretch);
         if (rc) return rc;
         file_span = stretch;
     } else if (with & OS_MAP_HUGETLB) {

@@ -74,8 +74,9 @@ EMMAP_API const char *emmap_error_message(int code);
 struct emmap_file;
 
 enum emmap_file_flag {
-    EMMAP_WRITE = 1u << 0,            /* map for writing; without it for reading only */
-    EMMAP_CREATE = 1u << 1,           /* make the file if it is missing; needs WRITE and a length */
+    EMMAP_WRITE = 1u << 0, /* map for writing; without it for reading only */
+    EMMAP_CREATE =
+        1u << 1, /* make the file if it is missing; needs WRITE, and a length or EXTEND */
     EMMAP_TRUNCATE = 1u << 2,         /* empty the file, as the last step of open; needs WRITE */
     EMMAP_SHARED = 1u << 3,           /* changes reach the file; else they are the handle's own */
     EMMAP_FIT = 1u << 4,              /* stretch a shorter file, map a longer one whole */
@@ -118,12 +119,13 @@ struct emmap_file_options {
  *   path       copied
  *   existed    on success, whether the file was there; may be NULL
  *
- * Returns  0 | -errno | EMMAP_E_SIZE_MISMATCH, _SIZE_MISSING, _NETWORK_FS, _BUSY
- *          (-ENODEV: not a regular file; -EISDIR; -EINVAL: a flag without the one that it needs,
- *          or an offset past the end; -EACCES: to be changed, and without WRITE). After an error
- * the file is as it was, and one that was missing is missing. Threads  any number at once, also on
- * one file Process  safe beside other OS processes that open, grow and use the file Faults   waits
- * for the file system; call it where that may be done
+ * Returns  0 | -errno | EMMAP_E_SIZE_MISMATCH, _SIZE_MISSING, _NETWORK_FS, _BUSY, _NOTSUP
+ *          (-ENODEV: not a regular file; -EISDIR; -EINVAL: a flag without the one that it needs, or
+ *          an offset past the end; -EACCES: to be changed, and without WRITE).
+ *          After an error the file is as it was, and one that was missing is missing.
+ * Threads  any number at once, also on one file
+ * Process  safe beside other OS processes that open, grow and use the file
+ * Faults   waits for the file system; call it where that may be done
  */
 EMMAP_API int emmap_file_open(struct emmap_file **out, const char *path,
                               const struct emmap_file_options *options, bool *existed);
@@ -142,10 +144,13 @@ EMMAP_API void emmap_file_free(struct emmap_file *file);
  *   off, len_bytes   any values; the range is cut at the end of the file
  *   got_bytes        how much was copied; 0 with success only when len_bytes is 0
  *
- * Returns  0 | EMMAP_E_PAST_END (off at or past the end) | -EINVAL (off, len_bytes or their sum
+ * Returns  0 | EMMAP_E_PAST_END (off at or past the end) | -EINVAL (off, or its sum with len_bytes,
  *          of 2^63 or more) | EMMAP_E_CLOSED | EMMAP_E_TRUNCATED, -EIO, -ENOSPC (a page could not
- * be had: what was copied is undefined) Threads  any number; a concurrent write may be seen in part
- * Process  sees what other OS processes wrote, and their growth of the file
+ *          be had: what was copied is undefined) | -ENOMEM (off is past the handle's addresses:
+ *          others have grown the file further)
+ * Order    sees each write of this OS process whole, unless one of the two handles has NOLOCK
+ * Threads  any number
+ * Process  sees what other OS processes wrote, perhaps in part, and their growth of the file
  * Faults   touches mapped pages: may wait for the disk
  */
 EMMAP_API int emmap_file_read(struct emmap_file *file, uint64_t off, void *buf, uint64_t len_bytes,
@@ -153,10 +158,11 @@ EMMAP_API int emmap_file_read(struct emmap_file *file, uint64_t off, void *buf, 
 
 /* emmap_file_write -- copy bytes in.
  *
- * Returns  0 | EMMAP_E_PAST_END (nothing written) | -EACCES (mapped for reading only) | the rest
- *          as emmap_file_read; after a page that could not be had the range may be written in part
+ * Returns  0 | EMMAP_E_PAST_END (nothing written; with EXTEND the file grows instead, with the errors
+ *          of emmap_file_resize) | -EACCES (mapped for reading only) | the rest as emmap_file_read;
+ *          after a page that could not be had the range may be written in part
  * Threads  any number
- * Durable  survives the death of the process; for power loss see emmap_file_sync
+ * Durable  survives the death of the OS process; for power loss see emmap_file_sync
  * Faults   touches mapped pages: may wait for the disk
  */
 EMMAP_API int emmap_file_write(struct emmap_file *file, uint64_t off, const void *data,
@@ -243,15 +249,6 @@ struct emmap_file_info {
 
 /* emmap_file_info -- asks the file system, so sees others' growth and shrinking. */
 EMMAP_API int emmap_file_info(struct emmap_file *file, struct emmap_file_info *info);
-
-/* ------------------------------------------------------------- mapped files: the position */
-
-enum emmap_whence { EMMAP_SEEK_SET, EMMAP_SEEK_CUR, EMMAP_SEEK_END };
-
-/* emmap_file_seek -- set the position of the handle, of which Erlang's read, write and read_line
- * start. May lie past the end. Returns 0 | -EINVAL (before the start, or 2^63 and above). */
-EMMAP_API int emmap_file_seek(struct emmap_file *file, enum emmap_whence whence, int64_t off,
-                              uint64_t *position);
 
 /* -------------------------------------------------------------- mapped files: integers */
 

@@ -68,10 +68,8 @@
     X(sync_error)     \
     X(sync_failed)    \
     X(true)           \
-    X(truncate)       \
     X(undefined)      \
-    X(value)          \
-    X(write)
+    X(value)
 
 struct atoms {
 #define ATOM_FIELD(name) ERL_NIF_TERM name##_;

@@ -4,7 +4,7 @@
 
 #include "nif/nif.h"
 #include "os/os.h"
-#include "store/file.h"
+#include "store/touch.h"
 
 /* ---------------------------------------------------------------------- from the position on */
 
@@ -22,17 +22,18 @@ static ERL_NIF_TERM read_next(ErlNifEnv *env, bool wait, struct emmap_file *file
     if (rc == -EAGAIN && !wait) return atoms.undefined_;
     if (rc) return nif_read_error(env, rc);
     if (len > NIF_NORMAL_BYTES && !wait) {
-        (void)file_next_end(file, wait, NULL, &len);
+        (void)file_next_end(file, wait, false, NULL, &len);
         return atoms.undefined_;
     }
     struct nif_buffer buffer;
     if (!nif_buffer_new(env, len, &buffer)) {
-        (void)file_next_end(file, wait, NULL, &len);
+        (void)file_next_end(file, wait, false, NULL, &len);
         return nif_error(env, -ENOMEM);
     }
-    rc = file_next_end(file, wait, buffer.data, &len);
+    rc = file_next_end(file, wait, most == FILE_NEXT_LINE, buffer.data, &len);
     if (rc) {
         nif_buffer_drop(&buffer);
+        if (rc == -EBUSY) return read_next(env, wait, file, most);
         return rc == -EAGAIN && !wait ? atoms.undefined_ : nif_read_error(env, rc);
     }
     nif_worked(env, wait, len);
@@ -50,6 +51,8 @@ static ERL_NIF_TERM read_with(ErlNifEnv *env, bool wait, int argc, const ERL_NIF
     if (is == NIF_OUT_OF_RANGE || len > INT64_MAX) return nif_error(env, -EINVAL);
     ERL_NIF_TERM empty;
     if (len > 0) return read_next(env, wait, file, len);
+    const int rc = touch_nothing(file, 0);
+    if (rc) return nif_error(env, rc);
     (void)enif_make_new_binary(env, 0, &empty);
     return nif_ok(env, empty);
 }
@@ -102,9 +105,9 @@ ERL_NIF_TERM nif_file_write_2(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[
 static ERL_NIF_TERM position_with(ErlNifEnv *env, bool wait, const ERL_NIF_TERM argv[]) {
     struct emmap_file *file = nif_get_file(env, argv[0]);
     if (!file) return nif_badarg(env, 1, atoms.not_a_handle_);
-    const enum emmap_whence whence = nif_is(argv[1], atoms.bof_)   ? EMMAP_SEEK_SET
-                                     : nif_is(argv[1], atoms.cur_) ? EMMAP_SEEK_CUR
-                                                                   : EMMAP_SEEK_END;
+    const enum file_whence whence = nif_is(argv[1], atoms.bof_)   ? FILE_SEEK_SET
+                                    : nif_is(argv[1], atoms.cur_) ? FILE_SEEK_CUR
+                                                                  : FILE_SEEK_END;
     ErlNifSInt64 off;
     uint64_t position;
     if (!enif_get_int64(env, argv[2], &off))

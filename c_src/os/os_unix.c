@@ -72,8 +72,8 @@ int os_lstat(const char *path, struct os_stat *out) {
     OS_FAIL(STAT);
     struct stat st;
     if (lstat(path, &st)) return -errno;
-    stat_out(&st, out);
     if (S_ISLNK(st.st_mode)) return -ELOOP;
+    stat_out(&st, out);
     return 0;
 }
 

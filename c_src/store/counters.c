@@ -77,14 +77,18 @@ static int make(const char *name, uint64_t count) {
         free(path);
         return -ENOMEM;
     }
-    snprintf(temporary, len, "%s.new.%" PRIu64 ".%" PRIu32, path, os_pid(),
+    const int folder_len = (int)(strrchr(path, '/') + 1 - path);
+    snprintf(temporary, len, "%.*semmap.new.%" PRIu64 ".%" PRIu32, folder_len, path, os_pid(),
              atomic_fetch_add(&serial, 1));
     rc = fill_new(temporary, count);
     if (rc == 0) {
         rc = os_link(temporary, path);
         (void)os_unlink(temporary);
     }
-    if (rc == 0) rc = os_sync_parent(path);
+    if (rc == 0) {
+        rc = os_sync_parent(path);
+        if (rc == -EACCES) rc = 0; /* a folder that may not be read cannot be synced */
+    }
     free(temporary);
     free(path);
     return rc;

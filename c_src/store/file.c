@@ -7,6 +7,8 @@
 #include "os/os.h"
 #include "store/touch.h"
 
+enum { GROW_TRIES = 64 };
+
 /* ---------------------------------------------------------------------------------- bytes */
 
 /* Whole, as to the writes of this OS process: tried twice without a lock, then with the writers'.
@@ -104,21 +106,27 @@ static bool write_quick(struct emmap_file *file, bool wait, uint64_t off, const 
     return region_was_whole(file->region, q.marks_seen);
 }
 
+/* Others may shrink the file again before it is touched, but not for ever. */
+static int begin_write(struct touch *t, uint64_t off, uint64_t len_bytes) {
+    for (int i = 0; i < GROW_TRIES; i++) {
+        int rc = touch_begin(t, off, len_bytes, false);
+        if (rc != EMMAP_E_PAST_END) return rc;
+        (void)touch_finish(t);
+        rc = make_room(t->file, t->wait, off, len_bytes);
+        if (rc) return rc;
+    }
+    return EMMAP_E_BUSY;
+}
+
 int file_write(struct emmap_file *file, bool wait, uint64_t off, const void *data,
                uint64_t len_bytes) {
     if (write_quick(file, wait, off, data, len_bytes)) return 0;
+    if (len_bytes == 0 && (file->flags & EMMAP_EXTEND) && off > emmap_file_size(file))
+        return touch_nothing(file, off); /* as a raw file: nothing is written, nothing grows */
     struct touch t = {.file = file, .wait = wait};
     int rc;
-    bool grown = false;
     do {
-        rc = touch_begin(&t, off, len_bytes, false);
-        if (rc == EMMAP_E_PAST_END && !grown) {
-            grown = true;
-            (void)touch_finish(&t);
-            rc = make_room(file, wait, off, len_bytes);
-            if (rc == 0 && len_bytes == 0) return 0;
-            if (rc == 0) rc = touch_begin(&t, off, len_bytes, false);
-        }
+        rc = begin_write(&t, off, len_bytes);
         if (rc == 0 && !(file->flags & EMMAP_WRITE)) rc = -EACCES;
         if (rc == 0) rc = copy_in(&t, data);
         pm_fence();

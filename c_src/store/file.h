@@ -48,12 +48,14 @@ int file_word(struct emmap_file *file, bool wait, uint64_t off, struct word_call
 
 /* The next bytes from the position on, or the next line with its newline, in two steps, so that the
  * caller can make room for them in between. After begin has answered 0 the position is held until
- * end; a buf of NULL gives it up: -EAGAIN. */
+ * end; a buf of NULL gives it up: -EAGAIN. -EBUSY: the line was written over, begin again. */
 #define FILE_NEXT_LINE UINT64_MAX
 int file_next_begin(struct emmap_file *file, bool wait, uint64_t most_bytes, uint64_t *len_bytes);
-int file_next_end(struct emmap_file *file, bool wait, void *buf, uint64_t *len_bytes);
+int file_next_end(struct emmap_file *file, bool wait, bool line, void *buf, uint64_t *len_bytes);
 int file_write_next(struct emmap_file *file, bool wait, const void *data, uint64_t len_bytes);
-int file_seek(struct emmap_file *file, bool wait, enum emmap_whence whence, int64_t off,
+/* Where the next bytes start; may lie past the end. -EINVAL: before the start, or 2^63 and above. */
+enum file_whence { FILE_SEEK_SET, FILE_SEEK_CUR, FILE_SEEK_END };
+int file_seek(struct emmap_file *file, bool wait, enum file_whence whence, int64_t off,
               uint64_t *position);
 /* Makes the position the end of the file. */
 int file_cut(struct emmap_file *file);
@@ -67,6 +69,9 @@ int file_details(struct emmap_file *file, struct os_details *out);
 int file_populate(struct emmap_file *file);
 /* file_lock_memory -- keep the pages of a range of the file in memory. */
 int file_lock_memory(struct emmap_file *file, uint64_t from, uint64_t to);
+
+/* name_of_file -- absolute, so good after a change of directory; the caller's to free. */
+int name_of_file(const char *path, uint32_t flags, char **out);
 
 /* file_each -- calls each with every open handle, none of which is freed meanwhile. It must be
  * quick and open or close nothing. */

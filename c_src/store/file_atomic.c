@@ -60,7 +60,11 @@ static bool word_quick(struct emmap_file *file, bool wait, bool once, uint64_t o
     if (region_was_whole(file->region, q.marks_seen)) return true;
     if (!once) return false;
     *rc = region_leave(file->region, q.from, WORD, q.marks_seen);
-    if (*rc == REGION_TOUCHED || *rc == REGION_AGAIN) *rc = -EIO;
+    if (*rc != REGION_TOUCHED && *rc != REGION_AGAIN) return true;
+    /* As touch_again: not done twice, not acknowledged; and why. */
+    const uint64_t size = atomic_load(file->region->size_bytes);
+    *rc = region_settle(file->region, q.from, WORD, size, true);
+    if (*rc == 0) *rc = -EIO;
     return true;
 }
 

@@ -17,7 +17,8 @@ static void touch_page(const struct emmap_file *file, uint8_t *at) {
 int file_populate(struct emmap_file *file) {
     const uint64_t page = file->region->page_bytes;
     const uint64_t size = emmap_file_size(file);
-    for (uint64_t off = 0; off < size; off += page) {
+    const uint64_t lead = file->off % page; /* of its page, the handle's place 0 has behind it */
+    for (uint64_t off = 0; off < size; off += off == 0 ? page - lead : page) {
         struct touch t = {.file = file, .wait = true};
         int rc;
         do {

@@ -3,7 +3,6 @@
  * The order of open: look, open, map, then change the file; what can fail comes before what
  * cannot be taken back, and each step that can be taken back has its label below. */
 #include <errno.h>
-#include <limits.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +14,7 @@
 static const uint64_t DEFAULT_MAX_INC_BYTES = 64ull << 20;
 static const uint64_t STRETCH_LEAST_BYTES = 4ull << 30;
 static const uint64_t STRETCH_MOST_BYTES = 64ull << 30;
-enum { OPEN_TRIES = 16, LINKS_MOST = 40, DEFAULT_MODE = 0600 };
+enum { OPEN_TRIES = 16, DEFAULT_MODE = 0600 };
 
 static bool has(const struct emmap_file_options *options, uint32_t flag) {
     return (options->flags & flag) != 0;
@@ -47,7 +46,11 @@ static int check(const struct emmap_file_options *options) {
     if (has(options, EMMAP_TRUNCATE) && !has(options, EMMAP_WRITE)) return -EINVAL;
     if (has(options, EMMAP_SHARED_VALIDATE) && !has(options, EMMAP_SHARED)) return -EINVAL;
     if (has(options, EMMAP_SYNC) && !has(options, EMMAP_SHARED_VALIDATE)) return -EINVAL;
-    if (os_map_lacks(map_flags_of(options))) return EMMAP_E_NOTSUP;
+    const unsigned flags = map_flags_of(options);
+    if (os_map_lacks(flags)) return EMMAP_E_NOTSUP;
+    /* Files of huge pages are of a page size that faults are not replaced in. */
+    if ((flags & OS_MAP_HUGETLB) && !has(options, EMMAP_ANON)) return EMMAP_E_NOTSUP;
+    if ((flags & OS_MAP_SYNC) && has(options, EMMAP_ANON)) return -EOPNOTSUPP;
     if (options->off > INT64_MAX) return -EINVAL;
     if (options->len_bytes > INT64_MAX - options->off) return -EFBIG;
     return 0;
@@ -190,57 +193,6 @@ static int settle_size(struct inode *inode, int fd, const struct emmap_file_opti
     return rc;
 }
 
-/* dir and name with a slash between, or name alone where it is absolute. */
-static char *join(const char *dir, size_t dir_len, const char *name) {
-    const size_t name_len = strlen(name);
-    if (name[0] == '/') dir_len = 0;
-    char *joined = malloc(dir_len + name_len + 2);
-    if (!joined) return NULL;
-    memcpy(joined, dir, dir_len);
-    if (dir_len > 0) joined[dir_len++] = '/';
-    memcpy(joined + dir_len, name, name_len + 1);
-    return joined;
-}
-
-static int absolute_path(const char *path, char **out) {
-    if (path[0] == '\0') return -ENOENT;
-    char cwd[PATH_MAX] = "";
-    if (path[0] != '/') {
-        const int rc = os_getcwd(cwd, sizeof cwd);
-        if (rc) return rc;
-    }
-    *out = join(cwd, strlen(cwd), path);
-    return *out ? 0 : -ENOMEM;
-}
-
-/* The name behind symbolic links, also where there is no file yet: what is made, and what is
- * deleted, is the file, not a link to it. */
-static int follow_links(char **path) {
-    for (int links = 0; links < LINKS_MOST; links++) {
-        char target[PATH_MAX];
-        const int rc = os_readlink(*path, target, sizeof target);
-        if (rc == -EINVAL || rc == -ENOENT) return 0; /* no link; opening tells the rest */
-        if (rc) return rc;
-        const size_t dir_len = (size_t)(strrchr(*path, '/') - *path);
-        char *next = join(*path, dir_len, target);
-        if (!next) return -ENOMEM;
-        free(*path);
-        *path = next;
-    }
-    return -ELOOP;
-}
-
-int file_real_path(const char *path, char **out) {
-    char *full = NULL;
-    int rc = absolute_path(path, &full);
-    if (rc == 0) rc = follow_links(&full);
-    if (rc)
-        free(full);
-    else
-        *out = full;
-    return rc;
-}
-
 /* Deletes the name only while it is still this file's. */
 static void unlink_own(const char *path, uint64_t dev, uint64_t ino, bool only_empty) {
     struct os_stat st;
@@ -338,7 +290,7 @@ static int open_anonymous(const struct emmap_file_options *options, struct emmap
     struct inode *inode;
     int rc = inode_enter_new(options->len_bytes, &inode);
     if (rc) return rc;
-    const unsigned flags = map_flags_of(options);
+    const unsigned flags = map_flags_of(options) & ~(unsigned)OS_MAP_SHARED_VALIDATE;
     const struct region_options region_options = {
         .size_bytes = options->len_bytes,
         .stretch_bytes = stretch_bytes(options, options->len_bytes),
@@ -419,14 +371,13 @@ static void delist(struct runtime *rt, struct emmap_file *file) {
     *file->at = file->next;
     if (file->next) file->next->at = file->at;
     pthread_mutex_unlock(&rt->lock);
-    atomic_fetch_sub_explicit(&rt->handles, 1, memory_order_relaxed);
 }
 
 void file_each(void (*each)(void *ctx, struct emmap_file *file), void *ctx) {
     struct runtime *rt = runtime_get();
     pthread_mutex_lock(&rt->lock);
     for (struct emmap_file *file = rt->files; file; file = file->next)
-        each(ctx, file);
+        if (!atomic_load(&file->region->closed)) each(ctx, file);
     pthread_mutex_unlock(&rt->lock);
 }
 
@@ -440,13 +391,12 @@ int emmap_file_open(struct emmap_file **out, const char *path,
     struct emmap_file *file = calloc(1, sizeof *file);
     if (!file) return -ENOMEM;
     pthread_mutex_init(&file->stream_lock, NULL); /* without attributes it cannot fail here */
-    rc = absolute_path(has(options, EMMAP_ANON) ? "/" : path, &file->full_path);
+    rc = name_of_file(has(options, EMMAP_ANON) ? "/" : path, options->flags, &file->full_path);
     if (rc) goto free_file;
-    if (!has(options, EMMAP_ANON | EMMAP_NOFOLLOW)) rc = follow_links(&file->full_path);
-    if (rc) goto free_path;
     rc = open_into(file, options, existed);
     /* What was closed a moment ago may still have its descriptor and addresses. */
-    if ((rc == -EMFILE || rc == -ENFILE || rc == -ENOMEM) && pool_wait())
+    const bool in_use = rc == -EEXIST && has(options, EMMAP_AT);
+    if ((in_use || rc == -EMFILE || rc == -ENFILE || rc == -ENOMEM) && pool_wait())
         rc = open_into(file, options, existed);
     if (rc) goto free_path;
     enlist(rt, file);
@@ -469,7 +419,7 @@ static void auto_unlink(struct emmap_file *file) {
 /* true for the one call that closes. */
 static bool mark_closed(struct emmap_file *file) {
     if (atomic_exchange(&file->region->closed, 1)) return false;
-    delist(runtime_get(), file);
+    atomic_fetch_sub_explicit(&runtime_get()->handles, 1, memory_order_relaxed);
     return true;
 }
 
@@ -483,6 +433,7 @@ int emmap_file_close(struct emmap_file *file) {
 static void free_job(struct pool_job *job) {
     struct emmap_file *file =
         (struct emmap_file *)(void *)((char *)job - offsetof(struct emmap_file, job));
+    delist(runtime_get(), file);
     if (file->pinned) {
         auto_unlink(file);
         region_unpin(file->region);

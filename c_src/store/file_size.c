@@ -19,7 +19,11 @@ static uint64_t grown(const struct emmap_file *file, uint64_t size_bytes) {
 
 /* Only what the handle's user was told of may be cut off: where somebody else has grown the file
  * since, their size is adopted, and told. */
-enum resize { RESIZE, RESIZE_GROW_ONLY, RESIZE_EXACTLY };
+enum resize { RESIZE, RESIZE_GROW_ONLY, RESIZE_ALLOCATE, RESIZE_EXACTLY };
+
+static bool grows_only(enum resize how) {
+    return how == RESIZE_GROW_ONLY || how == RESIZE_ALLOCATE;
+}
 
 static int resize_file(struct emmap_file *file, enum resize how, uint64_t wanted, uint64_t *now) {
     struct emmap_region *region = file->region;
@@ -30,17 +34,21 @@ static int resize_file(struct emmap_file *file, enum resize how, uint64_t wanted
     rc = inode_refresh(inode, region->fd, true, &file_bytes);
     const uint64_t told = atomic_load_explicit(&file->told_bytes, memory_order_relaxed);
     if (rc == 0 && wanted < file_bytes) {
-        if (how == RESIZE_GROW_ONLY || (how == RESIZE && file_bytes > told))
+        if (grows_only(how) || (how == RESIZE && file_bytes > told))
             wanted = file_bytes;
         else
             rc = inode_shrink(inode, region->fd, wanted);
     } else if (rc == 0 && wanted > file_bytes) {
-        rc = wanted > region_limit(region) ? -ENOMEM
-                                           : inode_grow(inode, region->fd, file_bytes, wanted,
-                                                        (file->flags & EMMAP_SPARSE) != 0);
+        rc = wanted > region_limit(region)
+                 ? -ENOMEM
+                 : inode_grow(inode, region->fd, file_bytes, wanted,
+                              how != RESIZE_ALLOCATE && (file->flags & EMMAP_SPARSE) != 0);
+    }
+    if (rc == 0) {
+        *now = wanted;
+        atomic_store_explicit(&file->told_bytes, wanted, memory_order_relaxed);
     }
     inode_unlock(inode, region->fd);
-    if (rc == 0) *now = wanted;
     return rc;
 }
 
@@ -49,13 +57,10 @@ static int lock_grown(struct emmap_file *file, uint64_t before, uint64_t now) {
     const int rc = now > before ? file_lock_memory(file, before, now) : 0;
     if (rc == 0) return 0;
     uint64_t back = before;
-    if (file->region->shared) {
-        const uint64_t told = atomic_exchange(&file->told_bytes, now);
+    if (file->region->shared)
         (void)resize_file(file, RESIZE, before, &back);
-        atomic_store(&file->told_bytes, told);
-    } else {
+    else
         (void)region_resize_private(file->region, false, &back);
-    }
     return rc;
 }
 
@@ -65,11 +70,11 @@ static int resize_pinned(struct emmap_file *file, enum resize how, uint64_t want
     const uint64_t before = atomic_load_explicit(region->size_bytes, memory_order_relaxed);
     uint64_t now = wanted;
     int rc = region->shared ? resize_file(file, how, wanted, &now)
-                            : region_resize_private(region, how == RESIZE_GROW_ONLY, &now);
+                            : region_resize_private(region, grows_only(how), &now);
     if (rc == 0 && (file->flags & EMMAP_LOCK_MEMORY)) rc = lock_grown(file, before, now);
     if (rc == 0 && atomic_load_explicit(&region->closed, memory_order_relaxed)) rc = EMMAP_E_CLOSED;
     if (rc) return rc;
-    atomic_store_explicit(&file->told_bytes, now, memory_order_relaxed);
+    if (!region->shared) atomic_store_explicit(&file->told_bytes, now, memory_order_relaxed);
     if (now_bytes) *now_bytes = file_handle_bytes(file, now);
     return 0;
 }
@@ -97,6 +102,11 @@ int emmap_file_resize(struct emmap_file *file, uint64_t size_bytes, uint64_t *no
 
 int file_extend(struct emmap_file *file, uint64_t size_bytes) {
     return resize(file, RESIZE_GROW_ONLY, size_bytes, NULL);
+}
+
+/* The space first, then the size, also of a sparse handle. */
+static int extend_allocated(struct emmap_file *file, uint64_t size_bytes) {
+    return resize(file, RESIZE_ALLOCATE, size_bytes, NULL);
 }
 
 int file_set_size(struct emmap_file *file, uint64_t size_bytes) {
@@ -148,7 +158,7 @@ int file_allocate(struct emmap_file *file, uint64_t off, uint64_t len_bytes) {
         rc = -EACCES;
     else
         rc = file_ask_size(file, &size);
-    if (rc == 0 && off + len_bytes > size) rc = file_extend(file, off + len_bytes);
+    if (rc == 0 && off + len_bytes > size) rc = extend_allocated(file, off + len_bytes);
     if (rc == 0 && file->region->shared)
         rc = os_allocate(file->region->fd, file->off + off, len_bytes);
     region_unpin(file->region);

@@ -68,9 +68,21 @@ int file_next_begin(struct emmap_file *file, bool wait, uint64_t most_bytes, uin
     return rc;
 }
 
-int file_next_end(struct emmap_file *file, bool wait, void *buf, uint64_t *len_bytes) {
+/* What was found of a line may have been written over: the copy, which is whole, tells what the line
+ * is. -EBUSY: it has none of its newlines, and does not reach the end. */
+static int check_line(struct emmap_file *file, const void *buf, uint64_t *len_bytes) {
+    const uint8_t *newline = memchr(buf, '\n', *len_bytes);
+    if (newline)
+        *len_bytes = (uint64_t)(newline - (const uint8_t *)buf) + 1;
+    else if (file->position + *len_bytes < emmap_file_size(file))
+        return -EBUSY;
+    return 0;
+}
+
+int file_next_end(struct emmap_file *file, bool wait, bool line, void *buf, uint64_t *len_bytes) {
     uint64_t got = 0;
-    const int rc = buf ? file_read(file, wait, file->position, buf, *len_bytes, &got) : -EAGAIN;
+    int rc = buf ? file_read(file, wait, file->position, buf, *len_bytes, &got) : -EAGAIN;
+    if (rc == 0 && line) rc = check_line(file, buf, &got);
     if (rc == 0) {
         file->position += got;
         *len_bytes = got;
@@ -79,15 +91,15 @@ int file_next_end(struct emmap_file *file, bool wait, void *buf, uint64_t *len_b
     return rc;
 }
 
-int file_seek(struct emmap_file *file, bool wait, enum emmap_whence whence, int64_t off,
+int file_seek(struct emmap_file *file, bool wait, enum file_whence whence, int64_t off,
               uint64_t *position) {
     if (atomic_load_explicit(&file->region->closed, memory_order_relaxed)) return EMMAP_E_CLOSED;
     uint64_t base = 0;
     int rc = 0;
-    if (whence == EMMAP_SEEK_END) rc = wait ? file_ask_size(file, &base) : -EAGAIN;
+    if (whence == FILE_SEEK_END) rc = wait ? file_ask_size(file, &base) : -EAGAIN;
     if (rc == 0) rc = take_position(file, wait);
     if (rc) return rc;
-    if (whence == EMMAP_SEEK_CUR) base = file->position;
+    if (whence == FILE_SEEK_CUR) base = file->position;
     int64_t at;
     if (__builtin_add_overflow((int64_t)base, off, &at) || at < 0)
         rc = -EINVAL;
@@ -95,9 +107,4 @@ int file_seek(struct emmap_file *file, bool wait, enum emmap_whence whence, int6
         file->position = *position = (uint64_t)at;
     give_position(file);
     return rc;
-}
-
-int emmap_file_seek(struct emmap_file *file, enum emmap_whence whence, int64_t off,
-                    uint64_t *position) {
-    return file_seek(file, true, whence, off, position);
 }

@@ -46,6 +46,11 @@ static int bounds(struct touch *t, uint64_t off, uint64_t len_bytes, bool cut) {
     return 0;
 }
 
+int touch_nothing(const struct emmap_file *file, uint64_t off) {
+    if (atomic_load_explicit(&file->region->closed, memory_order_relaxed)) return EMMAP_E_CLOSED;
+    return off > INT64_MAX - file->off ? -EINVAL : 0;
+}
+
 int touch_begin(struct touch *t, uint64_t off, uint64_t len_bytes, bool cut) {
     struct emmap_region *region = t->file->region;
     t->touched = false;
@@ -99,6 +104,13 @@ bool touch_again(struct touch *t, int *rc) {
         if (t->once) *rc = -EIO;
         t->unsure++;
         return !t->once || touch_finish(t);
+    }
+    if (t->once && t->touched) {
+        /* It may have reached the file before its page was replaced: done again it could count
+         * twice. What the caller is told is why, and that it was not acknowledged. */
+        *rc = region_settle(region, t->from, t->to - t->from, t->size_seen, true);
+        if (*rc == 0) *rc = -EIO;
+        return touch_finish(t);
     }
     if (t->tries == 0 && !t->once && !t->end_stays && hold_end(t)) return true;
     t->tries++;

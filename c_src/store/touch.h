@@ -62,6 +62,8 @@ int touch_begin(struct touch *t, uint64_t off, uint64_t len_bytes, bool cut);
 int touch_end(struct touch *t);
 /* true to do it again; false with the caller's answer in *rc. */
 bool touch_again(struct touch *t, int *rc);
+/* What a touch of no bytes answers wherever it is. */
+int touch_nothing(const struct emmap_file *file, uint64_t off);
 /* Lets go of what the tries hold, before the size is changed in between. Always false. */
 bool touch_finish(struct touch *t);
 

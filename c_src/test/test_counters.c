@@ -185,7 +185,7 @@ static void open_stands_any_failure(void **state) {
             unsigned n = 1;
             while (open_with_failure(exists, path, n, errors[e]))
                 assert_true(++n < 200);
-            assert_true(n > (exists ? 8 : 20));
+            assert_true(n > (exists ? 5 : 15));
         }
 }
 

@@ -14,12 +14,12 @@ enum { FILE_BYTES = 10000, THREADS = 4 };
 /* The next bytes, or line, copied into buf, which is large enough. */
 static int next(struct emmap_file *file, uint64_t most_bytes, uint8_t *buf, uint64_t *len_bytes) {
     const int rc = file_next_begin(file, true, most_bytes, len_bytes);
-    return rc ? rc : file_next_end(file, true, buf, len_bytes);
+    return rc ? rc : file_next_end(file, true, most_bytes == FILE_NEXT_LINE, buf, len_bytes);
 }
 
 static uint64_t position(struct emmap_file *file) {
     uint64_t at = 0;
-    assert_ok(emmap_file_seek(file, EMMAP_SEEK_CUR, 0, &at));
+    assert_ok(file_seek(file, true, FILE_SEEK_CUR, 0, &at));
     return at;
 }
 
@@ -36,7 +36,7 @@ static void reads_go_on_where_the_last_one_ended(void **state) {
         assert_true(is_pattern(buf, off, got));
     }
     assert_int_equal(next(file, 1, buf, &got), EMMAP_E_PAST_END);
-    assert_ok(emmap_file_seek(file, EMMAP_SEEK_END, -10, &at));
+    assert_ok(file_seek(file, true, FILE_SEEK_END, -10, &at));
     assert_int_equal(at, FILE_BYTES - 10);
     assert_ok(next(file, 100, buf, &got));
     assert_int_equal(got, 10);
@@ -50,13 +50,13 @@ static void impossible_positions_are_einval_and_change_nothing(void **state) {
     uint64_t at;
     make_file(path, FILE_BYTES);
     struct emmap_file *file = must_open(path, RW, 0);
-    assert_ok(emmap_file_seek(file, EMMAP_SEEK_SET, 5000, &at));
-    assert_int_equal(emmap_file_seek(file, EMMAP_SEEK_SET, -1, &at), -EINVAL);
-    assert_int_equal(emmap_file_seek(file, EMMAP_SEEK_CUR, -5001, &at), -EINVAL);
-    assert_int_equal(emmap_file_seek(file, EMMAP_SEEK_CUR, INT64_MAX, &at), -EINVAL);
-    assert_int_equal(emmap_file_seek(file, EMMAP_SEEK_END, INT64_MIN, &at), -EINVAL);
+    assert_ok(file_seek(file, true, FILE_SEEK_SET, 5000, &at));
+    assert_int_equal(file_seek(file, true, FILE_SEEK_SET, -1, &at), -EINVAL);
+    assert_int_equal(file_seek(file, true, FILE_SEEK_CUR, -5001, &at), -EINVAL);
+    assert_int_equal(file_seek(file, true, FILE_SEEK_CUR, INT64_MAX, &at), -EINVAL);
+    assert_int_equal(file_seek(file, true, FILE_SEEK_END, INT64_MIN, &at), -EINVAL);
     assert_int_equal(position(file), 5000);
-    assert_ok(emmap_file_seek(file, EMMAP_SEEK_SET, INT64_MAX, &at));
+    assert_ok(file_seek(file, true, FILE_SEEK_SET, INT64_MAX, &at));
     assert_int_equal(file_write_next(file, true, "x", 1), -EINVAL);
     assert_int_equal(position(file), INT64_MAX);
     emmap_file_free(file);
@@ -71,7 +71,7 @@ static void what_was_begun_can_be_given_up(void **state) {
     struct emmap_file *file = must_open(path, EMMAP_SHARED, 0);
     assert_ok(file_next_begin(file, true, 100, &len));
     assert_int_equal(file_next_begin(file, false, 100, &len), -EAGAIN); /* it is held */
-    assert_int_equal(file_next_end(file, true, NULL, &len), -EAGAIN);
+    assert_int_equal(file_next_end(file, true, false, NULL, &len), -EAGAIN);
     assert_int_equal(position(file), 0);
     assert_ok(emmap_file_close(file));
     assert_int_equal(file_next_begin(file, true, 100, &len), EMMAP_E_CLOSED);
