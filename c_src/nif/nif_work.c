@@ -15,9 +15,10 @@ struct nif_cell {
     uint64_t uncharged; /* work of this thread, in bytes copied */
 };
 
-/* A call costs about as much as copying this many bytes; a hundredth of a timeslice, 10 us, as
- * much as copying that many. */
-enum { CALL_BYTES = 1024, PERCENT_BYTES = 64 << 10 };
+/* A call costs about as much as copying this many bytes; and a hundredth of a timeslice, 10 us, is
+ * what copying that many costs where no cache has them and each page is touched for the first
+ * time. */
+enum { CALL_BYTES = 192, PERCENT_BYTES = 16 << 10 };
 
 static _Thread_local struct nif_cell *own_cell;
 
