@@ -299,7 +299,7 @@ static int info_pinned(struct emmap_file *file, struct emmap_file_info *info) {
         .page_bytes = region->page_bytes,
         .faults = region_fault_count(region),
         .flags = file->flags,
-        .linked = st.links > 0,
+        .linked = !named || st.links > 0,
         .sync_error = emmap_file_sync_error(file),
         .path = named ? file->full_path : "",
     };

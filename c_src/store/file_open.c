@@ -242,6 +242,13 @@ static int lock_ahead(const struct emmap_file_options *options, const struct emm
     return rc == -EAGAIN ? -ENOMEM : rc;
 }
 
+/* The holes of pages that will be touched get their space before the file is changed. */
+static int space_ahead(const struct emmap_file_options *options, const struct opening *o) {
+    const bool touches = has(options, EMMAP_POPULATE) && !has(options, EMMAP_NONBLOCK) &&
+                         has(options, EMMAP_SHARED) && has(options, EMMAP_WRITE);
+    return touches ? inode_reserve(o->fd, 0, o->st.size_bytes) : 0;
+}
+
 /* Takes over the descriptor with success. The file is mapped before it is changed; a size that
  * others change meanwhile is looked at again under the lock. */
 static int map_and_size(const struct opening *o, struct emmap_region **out, uint64_t *size_bytes) {
@@ -273,6 +280,7 @@ static int map_and_size(const struct opening *o, struct emmap_region **out, uint
     }
     *out = region;
     rc = lock_ahead(options, region, wanted);
+    if (rc == 0) rc = space_ahead(options, o);
     if (rc) return rc;
     if (has(options, EMMAP_TRUNCATE) || wanted != o->st.size_bytes)
         rc = settle_size(inode, o->fd, options, size_bytes);
