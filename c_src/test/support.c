@@ -69,11 +69,24 @@ const char *support_path(const char *name) {
 /* ------------------------------------------------------------------------ a full file system */
 
 #ifdef __linux__
-/* Mounts are this OS process's own: one that is killed leaves none behind. */
+static bool no_mount_is_shared(void) {
+    char line[4096];
+    bool none = true;
+    FILE *mounts = fopen("/proc/self/mountinfo", "r");
+    if (!mounts) return false;
+    while (none && fgets(line, sizeof line, mounts))
+        none = strstr(line, " shared:") == NULL;
+    fclose(mounts);
+    return none;
+}
+
+/* Mounts are this OS process's own: one that is killed leaves none behind. In a chroot there may be
+ * no mount at "/" to be made private, but perhaps none is shared anyway. */
 static bool own_mounts(void) {
     static bool own;
     if (!own)
-        own = unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0;
+        own = unshare(CLONE_NEWNS) == 0 &&
+              (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 || no_mount_is_shared());
     return own;
 }
 #endif
