@@ -8,6 +8,8 @@
 #include "store/touch.h"
 
 enum { GROW_TRIES = 64 };
+/* A reader with the lock keeps the other readers from theirs: so it comes late to that. */
+enum { WAITING_READS = 16 };
 
 /* ---------------------------------------------------------------------------------- bytes */
 
@@ -22,10 +24,13 @@ static int copy_out(struct touch *t, void *buf) {
         return 0;
     }
     struct stripes_seen seen;
-    for (int i = 0; i < 2; i++) {
-        if (!stripes_read_begin(stripes, t->from, len, &seen)) continue;
-        pm_read(buf, from, len);
-        if (stripes_read_end(stripes, &seen)) return 0;
+    const unsigned tries = t->wait ? WAITING_READS : 2;
+    for (unsigned i = 0; i < tries; i++) {
+        if (stripes_read_begin(stripes, t->from, len, &seen)) {
+            pm_read(buf, from, len);
+            if (stripes_read_end(stripes, &seen)) return 0;
+        }
+        os_pause(i);
     }
     if (!t->wait) return -EAGAIN;
     const uint32_t locked = stripes_lock(stripes, t->from, len, true);

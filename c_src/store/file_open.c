@@ -287,7 +287,7 @@ static int map_and_size(const struct opening *o, struct emmap_region **out, uint
     else
         rc = inode_refresh(inode, o->fd, true, size_bytes);
     if (rc == 0 && *size_bytes != wanted && !has(options, EMMAP_SHARED))
-        rc = EMMAP_E_BUSY; /* a private map is of one size, and somebody changes it right now */
+        rc = -EAGAIN; /* a private map is of one size, and somebody changes it right now */
     return rc;
 }
 
@@ -389,6 +389,22 @@ void file_each(void (*each)(void *ctx, struct emmap_file *file), void *ctx) {
     pthread_mutex_unlock(&rt->lock);
 }
 
+/* Tried again where somebody changed the size between the look and the lock; and once, where what was
+ * closed a moment ago may still have its descriptor or its addresses. */
+static int open_tried(struct emmap_file *file, const struct emmap_file_options *options,
+                      bool *existed) {
+    bool waited = false;
+    for (int i = 0; i < OPEN_TRIES; i++) {
+        const int rc = open_into(file, options, existed);
+        if (rc == -EAGAIN) continue;
+        const bool short_of = rc == -EMFILE || rc == -ENFILE || rc == -ENOMEM ||
+                              (rc == -EEXIST && has(options, EMMAP_AT));
+        if (!short_of || waited || !pool_wait()) return rc;
+        waited = true;
+    }
+    return EMMAP_E_BUSY;
+}
+
 int emmap_file_open(struct emmap_file **out, const char *path,
                     const struct emmap_file_options *options, bool *existed) {
     int rc = check(options);
@@ -401,11 +417,7 @@ int emmap_file_open(struct emmap_file **out, const char *path,
     pthread_mutex_init(&file->stream_lock, NULL); /* without attributes it cannot fail here */
     rc = name_of_file(has(options, EMMAP_ANON) ? "/" : path, options->flags, &file->full_path);
     if (rc) goto free_file;
-    rc = open_into(file, options, existed);
-    /* What was closed a moment ago may still have its descriptor and addresses. */
-    const bool in_use = rc == -EEXIST && has(options, EMMAP_AT);
-    if ((in_use || rc == -EMFILE || rc == -ENFILE || rc == -ENOMEM) && pool_wait())
-        rc = open_into(file, options, existed);
+    rc = open_tried(file, options, existed);
     if (rc) goto free_path;
     enlist(rt, file);
     *out = file;
