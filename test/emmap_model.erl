@@ -124,7 +124,7 @@ agree({Variant, Options, First, Calls}, Dir) ->
     ok = file:write_file(maps:get(emmap, Names), [prefix(Variant), Bytes]),
     Sides = [open(#{side => Side, variant => Variant, options => Options, first => Bytes,
                     name => Name, other => Name ++ ".other"})
-             || {Side, Name} <- maps:to_list(Names)],
+             || Side <- [emmap, raw], Name <- [maps:get(Side, Names)]],
     [ok = file:write_file(Other, expand({bytes, 7, 70000}, 0)) || #{other := Other} <- Sides],
     {Result, Last} = follow(Calls, Sides),
     [file:close(Handle) || #{handle := Handle} <- Last],
