@@ -8,9 +8,14 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/vfs.h>
 #include <unistd.h>
+
+#ifndef RWF_NOWAIT
+#define RWF_NOWAIT 8 /* from linux/fs.h */
+#endif
 
 /* From linux/magic.h and the file systems' sources; not all C libraries' headers have them. */
 static const struct {
@@ -186,7 +191,8 @@ int os_read_resident(int fd, uint64_t off, uint64_t len_bytes, uint64_t *got_byt
         pieces[n++] = (struct iovec){scratch, len};
         len_bytes -= len;
     }
-    const ssize_t got = preadv2(fd, pieces, n, (off_t)off, RWF_NOWAIT);
+    /* Not all C libraries have preadv2; the offset is one word, and a half that is not used. */
+    const long got = syscall(SYS_preadv2, fd, pieces, (long)n, (long)off, 0L, (long)RWF_NOWAIT);
     if (got < 0 && errno != EAGAIN) return errno == ENOSYS ? -EOPNOTSUPP : -errno;
     *got_bytes = got > 0 ? (uint64_t)got : 0;
     return 0;
