@@ -94,7 +94,9 @@ bool touch_again(struct touch *t, int *rc) {
     if (t->alone) pthread_mutex_unlock(&region->lock);
     t->alone = false;
     if (*rc != REGION_TOUCHED && *rc != REGION_AGAIN) return touch_finish(t);
-    if (!t->wait) {
+    /* -EAGAIN has the whole call done again: not where it may have reached the file, and must not
+     * reach it twice. */
+    if (!t->wait && !(t->once && t->touched)) {
         *rc = -EAGAIN;
         return false;
     }

@@ -20,7 +20,8 @@
 
 struct touch {
     struct emmap_file *file;
-    bool wait;      /* else -EAGAIN instead of locks, the file system, and the disk */
+    bool wait;      /* else -EAGAIN instead of locks, the file system, and the disk, while
+                       nothing is done that must not be done twice */
     bool last_only; /* only the last byte will be touched */
     bool once;      /* must not be done twice: while pages are replaced it excludes healing */
     bool alone;     /* holds the region's lock, so that nothing is mapped back */

@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <signal.h>
 
+#include "store/touch.h"
 #include "test/support.h"
 
 enum { FILE_BYTES = 10000, AT = 4096, THREADS = 4, TIMES = SANITIZER ? 20000 : 200000 };
@@ -88,6 +89,57 @@ static void impossible_places_are_refused_and_nothing_is_written(void **state) {
     all_answer(EMMAP_E_CLOSED, file, AT, true);
     emmap_file_free(file);
     assert_as_before(&before);
+    await_no_regions();
+}
+
+/* One try of an add that may not wait, whose page is replaced right after it (and mapped back); what
+ * it answers. */
+static int add_beside_a_fault(struct emmap_file *file, bool healed) {
+    struct touch t = {.file = file, .once = true, .wait = false};
+    int64_t value;
+    assert_ok(emmap_file_load(file, AT, &value)); /* known to be in memory from now on */
+    int rc = touch_begin(&t, AT, sizeof(uint64_t), false);
+    assert_ok(rc);
+    uint8_t *at = region_at(file->region, t.from);
+    (void)atomic_fetch_add((_Atomic uint64_t *)(void *)at, 1);
+    assert_true(region_on_fault(at));
+    if (healed) assert_ok(emmap_file_load(file, AT, &value));
+    rc = touch_end(&t);
+    assert_int_equal(rc, healed ? REGION_AGAIN : REGION_TOUCHED);
+    assert_false(touch_again(&t, &rc));
+    return rc;
+}
+
+/* -EAGAIN would have it done again on another scheduler: applied twice. */
+static void an_add_that_may_have_been_done_is_never_again(void **state) {
+    (void)state;
+    const char *path = support_path("f");
+    make_file(path, 2 * AT);
+    struct emmap_file *file = must_open(path, RW, 0);
+    assert_ok(emmap_file_store(file, AT, 7));
+    assert_int_equal(add_beside_a_fault(file, false), -EIO);
+    assert_int_equal(integer(file, AT), 8);
+    assert_int_equal(add_beside_a_fault(file, true), -EIO);
+    assert_int_equal(integer(file, AT), 9);
+    emmap_file_free(file);
+    await_no_regions();
+}
+
+/* Nothing is replaced for good: a call that has not touched its bytes yet goes on where it may wait.
+ */
+static void an_add_that_finds_its_page_replaced_is_done_where_it_may_wait(void **state) {
+    (void)state;
+    const char *path = support_path("f");
+    make_file(path, 2 * AT);
+    struct emmap_file *file = must_open(path, RW, 0);
+    assert_ok(emmap_file_store(file, AT, 7));
+    assert_true(region_on_fault(region_at(file->region, AT)));
+    struct word_call call = {.op = WORD_FETCH, .fetch = EMMAP_ADD, .operand = 1};
+    assert_int_equal(file_word(file, false, AT, &call), -EAGAIN);
+    assert_ok(file_word(file, true, AT, &call));
+    assert_int_equal(call.old, 7);
+    assert_int_equal(integer(file, AT), 8);
+    emmap_file_free(file);
     await_no_regions();
 }
 
@@ -186,6 +238,8 @@ int main(int argc, char **argv) {
         TEST(each_operation_wraps_and_answers_the_old_value),
         TEST(cas_stores_only_over_what_is_expected),
         TEST(impossible_places_are_refused_and_nothing_is_written),
+        TEST(an_add_that_may_have_been_done_is_never_again),
+        TEST(an_add_that_finds_its_page_replaced_is_done_where_it_may_wait),
         TEST(threads_lose_no_add),
         TEST(a_killed_process_has_added_what_it_was_told),
     };
