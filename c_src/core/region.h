@@ -22,7 +22,6 @@
 
 #include "core/fence.h"
 #include "core/inode.h"
-#include "core/residency.h"
 #include "core/runtime.h"
 
 /* A range of a region that a fault has replaced by zeros.
@@ -57,11 +56,10 @@ struct emmap_region {
     unsigned prot, map_flags;
     _Atomic int fd; /* closed by the background thread, while a fault handler may look */
     struct inode *inode;
+    uint32_t serial;            /* of the regions of this OS process, modulo 2^20 */
     bool asks_mincore;          /* which tells this OS process the truth of the file */
     _Atomic uint64_t file_span; /* from map_off on, what maps the file; a private region has
                                    memory of its own behind. Written under lock. */
-
-    struct residency residency;
 
     /* the rest is for what is rare */
     _Alignas(64) _Atomic uint32_t pins;

@@ -5,7 +5,6 @@
 #include "os/os.h"
 
 static const uint64_t BLOCK_BYTES = 1u << RESIDENCY_SHIFT;
-static const uint64_t MOST_BLOCKS = 1u << 28; /* that have room in a word */
 
 /* The parts of a block from at to end that lie in resident pages. */
 static uint32_t ask_mincore(const struct emmap_region *region, uint64_t block, uint64_t at,
@@ -58,11 +57,12 @@ static uint32_t ask(struct emmap_region *region, uint64_t block) {
 
 static bool block_is_resident(struct emmap_region *region, uint64_t block, uint32_t wanted) {
     const uint32_t moment = atomic_load_explicit(&runtime_get()->moment, memory_order_relaxed);
-    if (residency_remembered(&region->residency, moment, block, wanted)) return true;
+    struct residency *residency = &runtime_get()->residency;
+    if (residency_remembered(residency, moment, region->serial, block, wanted)) return true;
     const uint32_t parts = ask(region, block);
-    if (block < MOST_BLOCKS)
-        atomic_store_explicit(&region->residency.blocks[block % RESIDENCY_BLOCKS],
-                              block << 36 | (uint64_t)(moment & 0xFFFFF) << 16 | parts,
+    if (block < RESIDENCY_BLOCKS)
+        atomic_store_explicit(&residency->entries[residency_place(region->serial, block)],
+                              residency_word(region->serial, block, moment) | parts,
                               memory_order_relaxed);
     return (parts & wanted) == wanted;
 }

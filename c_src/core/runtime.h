@@ -12,6 +12,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/residency.h"
+
 struct emmap_file;
 struct emmap_region;
 struct nif_cell;
@@ -49,6 +51,7 @@ struct runtime {
 
     struct inode *inodes[INODE_BUCKETS];
     _Atomic uint64_t serial; /* of what has no inode number */
+    _Atomic uint32_t region_serial;
 
     pthread_mutex_t pool_lock; /* guards the rest of this group */
     pthread_cond_t pool_wake;
@@ -61,6 +64,8 @@ struct runtime {
     struct nif_cell *cells; /* of the NIF, which counts its calls by thread; guarded by lock */
 
     _Atomic uint64_t handles, regions, holds, faults, mapped_bytes;
+
+    struct residency residency;
 };
 
 struct runtime *runtime_get(void);

@@ -51,10 +51,11 @@ static inline bool touch_quick(const struct emmap_file *file, bool wait, uint64_
     if ((to - 1) >> STRIPE_SHIFT != stripe) return false;
     if (!region_is_whole(region, &q->marks_seen)) return false;
     static_assert(STRIPE_SHIFT == (int)RESIDENCY_SHIFT, "one look for both");
-    return wait ||
-           residency_remembered(&region->residency,
-                                atomic_load_explicit(&runtime_get()->moment, memory_order_relaxed),
-                                stripe, residency_parts(stripe, q->from, to));
+    if (wait) return true;
+    const struct runtime *rt = runtime_get();
+    return residency_remembered(&rt->residency,
+                                atomic_load_explicit(&rt->moment, memory_order_relaxed),
+                                region->serial, stripe, residency_parts(stripe, q->from, to));
 }
 
 /* With cut the range ends at the end of the file, else it must lie within it. After any answer
