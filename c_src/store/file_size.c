@@ -25,7 +25,9 @@ static bool grows_only(enum resize how) {
     return how == RESIZE_GROW_ONLY || how == RESIZE_ALLOCATE;
 }
 
-static int resize_file(struct emmap_file *file, enum resize how, uint64_t wanted, uint64_t *now) {
+/* On success *found is the size before, and *now the size after it. */
+static int resize_file(struct emmap_file *file, enum resize how, uint64_t wanted, uint64_t *found,
+                       uint64_t *now) {
     struct emmap_region *region = file->region;
     struct inode *inode = region->inode;
     int rc = inode_lock(inode, region->fd);
@@ -45,6 +47,7 @@ static int resize_file(struct emmap_file *file, enum resize how, uint64_t wanted
                               how != RESIZE_ALLOCATE && (file->flags & EMMAP_SPARSE) != 0);
     }
     if (rc == 0) {
+        *found = file_bytes;
         *now = wanted;
         atomic_store_explicit(&file->told_bytes, wanted, memory_order_relaxed);
     }
@@ -52,29 +55,48 @@ static int resize_file(struct emmap_file *file, enum resize how, uint64_t wanted
     return rc;
 }
 
-/* Growth that cannot be locked is taken back, unless others have grown the file as well. */
-static int lock_grown(struct emmap_file *file, uint64_t before, uint64_t now) {
-    const int rc = now > before ? file_lock_memory(file, before, now) : 0;
-    if (rc == 0) return 0;
-    uint64_t back = before;
-    if (file->region->shared)
-        (void)resize_file(file, RESIZE, before, &back);
-    else
-        (void)region_resize_private(file->region, false, &back);
+/* A shared file's growth: what others have added since stays. As the user was told nothing of it, a
+ * later resize of theirs may cut off no more than before. */
+static void take_back(struct emmap_file *file, uint64_t told, uint64_t found, uint64_t now) {
+    uint64_t left = now;
+    (void)resize_file(file, RESIZE, found, &now, &left);
+    /* Not where another call on the handle has told of a size meanwhile. */
+    (void)atomic_compare_exchange_strong(&file->told_bytes, &left, told);
+}
+
+static int resize_shared(struct emmap_file *file, enum resize how, uint64_t wanted, uint64_t *now) {
+    const uint64_t told = atomic_load_explicit(&file->told_bytes, memory_order_relaxed);
+    const uint64_t known = atomic_load_explicit(file->region->size_bytes, memory_order_relaxed);
+    uint64_t found;
+    int rc = resize_file(file, how, wanted, &found, now);
+    if (rc || !(file->flags & EMMAP_LOCK_MEMORY) || *now <= known) return rc;
+    rc = file_lock_memory(file, known, *now);
+    if (rc) take_back(file, told, found, *now);
+    return rc;
+}
+
+static int resize_private(struct emmap_file *file, enum resize how, uint64_t wanted,
+                          uint64_t *now) {
+    struct emmap_region *region = file->region;
+    uint64_t before = atomic_load_explicit(region->size_bytes, memory_order_relaxed);
+    *now = wanted;
+    int rc = region_resize_private(region, grows_only(how), now);
+    if (rc == 0 && (file->flags & EMMAP_LOCK_MEMORY) && *now > before) {
+        rc = file_lock_memory(file, before, *now);
+        if (rc) (void)region_resize_private(region, false, &before);
+    }
+    if (rc == 0) atomic_store_explicit(&file->told_bytes, *now, memory_order_relaxed);
     return rc;
 }
 
 static int resize_pinned(struct emmap_file *file, enum resize how, uint64_t wanted,
                          uint64_t *now_bytes) {
-    struct emmap_region *region = file->region;
-    const uint64_t before = atomic_load_explicit(region->size_bytes, memory_order_relaxed);
-    uint64_t now = wanted;
-    int rc = region->shared ? resize_file(file, how, wanted, &now)
-                            : region_resize_private(region, grows_only(how), &now);
-    if (rc == 0 && (file->flags & EMMAP_LOCK_MEMORY)) rc = lock_grown(file, before, now);
-    if (rc == 0 && atomic_load_explicit(&region->closed, memory_order_relaxed)) rc = EMMAP_E_CLOSED;
+    uint64_t now;
+    int rc = file->region->shared ? resize_shared(file, how, wanted, &now)
+                                  : resize_private(file, how, wanted, &now);
+    if (rc == 0 && atomic_load_explicit(&file->region->closed, memory_order_relaxed))
+        rc = EMMAP_E_CLOSED;
     if (rc) return rc;
-    if (!region->shared) atomic_store_explicit(&file->told_bytes, now, memory_order_relaxed);
     if (now_bytes) *now_bytes = file_handle_bytes(file, now);
     return 0;
 }

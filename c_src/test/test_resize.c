@@ -198,6 +198,60 @@ static void a_wish_to_grow_never_cuts_off(void **state) {
     await_no_regions();
 }
 
+/* ---------------------------------------------------------- memory that cannot be locked */
+
+static void fail_to_lock(struct emmap_file *file, uint64_t wanted) {
+    uint64_t now = 7;
+    os_fail_at(OS_CALL_LOCK_MEMORY, 1, ENOMEM, 0);
+    assert_int_equal(emmap_file_resize(file, wanted, &now), -ENOMEM);
+    os_fail_never();
+    assert_int_equal(now, 7);
+}
+
+static void append(const char *path, uint64_t from, uint64_t to) {
+    assert_int_equal(file_bytes_of(path), from);
+    assert_ok(truncate(path, (off_t)to));
+}
+
+/* A resize that fails tells nothing: not its own size, not that of others, which a later one would
+ * otherwise cut off. */
+static void a_failed_resize_tells_its_user_of_nothing(void **state) {
+    (void)state;
+    const char *path = support_path("f");
+    uint64_t now;
+    uint8_t byte;
+    make_file(path, 100);
+    struct emmap_file *file = must_open(path, RW | EMMAP_LOCK_MEMORY, 0);
+    append(path, 100, 30000);
+    assert_ok(read_byte(file, 29999, &byte)); /* the handle knows, its user does not */
+    fail_to_lock(file, 50000);
+    assert_int_equal(file_bytes_of(path), 30000);
+    assert_ok(emmap_file_resize(file, 20000, &now));
+    assert_int_equal(now, 30000);
+    assert_int_equal(file_bytes_of(path), 30000);
+    emmap_file_free(file);
+    await_no_regions();
+}
+
+static void growth_that_cannot_be_locked_takes_back_its_own_only(void **state) {
+    (void)state;
+    const char *path = support_path("f");
+    uint64_t now;
+    make_file(path, 100);
+    struct emmap_file *file = must_open(path, RW | EMMAP_LOCK_MEMORY, 0);
+    append(path, 100, 30000);
+    fail_to_lock(file, 20000); /* adopts their size */
+    assert_int_equal(file_bytes_of(path), 30000);
+    append(path, 30000, 40000);
+    fail_to_lock(file, 50000); /* grows past it */
+    assert_int_equal(file_bytes_of(path), 40000);
+    assert_ok(emmap_file_resize(file, 20000, &now));
+    assert_int_equal(now, 40000);
+    assert_int_equal(file_bytes_of(path), 40000);
+    emmap_file_free(file);
+    await_no_regions();
+}
+
 /* ------------------------------------------------------------ many that grow at once */
 
 enum { GROWERS = 2, ROUNDS = 60 };
@@ -355,6 +409,8 @@ int main(int argc, char **argv) {
         TEST(growth_beyond_the_address_space_is_enomem),
         TEST(shrunk_away_is_past_the_end_and_comes_back_as_zeros),
         TEST(a_wish_to_grow_never_cuts_off),
+        TEST(a_failed_resize_tells_its_user_of_nothing),
+        TEST(growth_that_cannot_be_locked_takes_back_its_own_only),
         TEST(os_processes_that_grow_at_once_cut_nobody_off),
         TEST(handles_that_grow_at_once_cut_nobody_off),
         TEST(a_lock_held_too_long_is_busy_and_goes_with_its_holder),
