@@ -171,6 +171,28 @@ a_carriage_return_alone_is_no_end_of_line_test() ->
         ok = file:close(Mem)
     end).
 
+%% Whoever writes over the newline all the time does not keep the reader: each answer is the line of
+%% some moment, and none takes long.
+lines_are_read_beside_one_who_writes_over_them_test() ->
+    Line = binary:copy(<<"x">>, 50000),
+    with_file([Line, $\n, Line, $\n], fun(File, _) ->
+        {ok, Mem, _} = emmap:open(File, ?SHARED),
+        Writer = spawn_link(fun() -> write_over(Mem, byte_size(Line), [<<"x">>, <<"\n">>]) end),
+        [begin
+             {ok, 0} = file:position(Mem, 0),
+             {ok, Got} = file:read_line(Mem),
+             ?assert(lists:member(Got, [<<Line/binary, "\n">>, <<Line/binary, "x">>,
+                                        <<Line/binary, "x", Line/binary, "\n">>]))
+         end || _ <- lists:seq(1, 500)],
+        unlink(Writer),
+        exit(Writer, kill),
+        ok = file:close(Mem)
+    end).
+
+write_over(Mem, Off, [Byte | Bytes]) ->
+    ok = emmap:pwrite(Mem, Off, Byte),
+    write_over(Mem, Off, Bytes ++ [Byte]).
+
 %%--------------------------------------------------------------------------- several readers
 
 processes_that_read_get_bytes_of_their_own_test_() ->

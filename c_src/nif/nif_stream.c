@@ -15,27 +15,36 @@ static uint64_t newline_only(unsigned char *line, uint64_t len) {
     return len - 1;
 }
 
-/* undefined: it would have to wait, or is large. */
+/* Between its search and its copy a line may be written over. Who does so all the time does not
+ * keep the reader: in the end it gets what was copied. */
+enum { LINE_TRIES = 16 };
+
+static int try_next(ErlNifEnv *env, bool wait, struct emmap_file *file, uint64_t most,
+                    bool last_try, struct nif_buffer *buffer, uint64_t *len) {
+    struct file_next next;
+    int rc = file_next_begin(file, wait, most, &next);
+    if (rc) return rc;
+    const bool large = next.len_bytes > NIF_NORMAL_BYTES && !wait;
+    if (large || !nif_buffer_new(env, next.len_bytes, buffer)) {
+        (void)file_next_end(file, wait, &next, NULL);
+        return large ? -EAGAIN : -ENOMEM;
+    }
+    if (last_try) next.newline = false;
+    rc = file_next_end(file, wait, &next, buffer->data);
+    if (rc) nif_buffer_drop(buffer);
+    *len = next.len_bytes;
+    return rc;
+}
+
+/* undefined: it would have to wait, or to be tried again, or is large. */
 static ERL_NIF_TERM read_next(ErlNifEnv *env, bool wait, struct emmap_file *file, uint64_t most) {
-    uint64_t len;
-    int rc = file_next_begin(file, wait, most, &len);
-    if (rc == -EAGAIN && !wait) return atoms.undefined_;
-    if (rc) return nif_read_error(env, rc);
-    if (len > NIF_NORMAL_BYTES && !wait) {
-        (void)file_next_end(file, wait, false, NULL, &len);
-        return atoms.undefined_;
-    }
     struct nif_buffer buffer;
-    if (!nif_buffer_new(env, len, &buffer)) {
-        (void)file_next_end(file, wait, false, NULL, &len);
-        return nif_error(env, -ENOMEM);
-    }
-    rc = file_next_end(file, wait, most == FILE_NEXT_LINE, buffer.data, &len);
-    if (rc) {
-        nif_buffer_drop(&buffer);
-        if (rc == -EBUSY) return read_next(env, wait, file, most);
-        return rc == -EAGAIN && !wait ? atoms.undefined_ : nif_read_error(env, rc);
-    }
+    uint64_t len = 0;
+    int rc = try_next(env, wait, file, most, false, &buffer, &len);
+    if ((rc == -EAGAIN || rc == -EBUSY) && !wait) return atoms.undefined_;
+    for (int tries = 2; rc == -EBUSY; tries++)
+        rc = try_next(env, wait, file, most, tries >= LINE_TRIES, &buffer, &len);
+    if (rc) return nif_read_error(env, rc);
     nif_worked(env, wait, len);
     if (most == FILE_NEXT_LINE) len = newline_only(buffer.data, len);
     return nif_ok(env, nif_buffer_term(env, &buffer, len));

@@ -48,10 +48,17 @@ int file_word(struct emmap_file *file, bool wait, uint64_t off, struct word_call
 
 /* The next bytes from the position on, or the next line with its newline, in two steps, so that the
  * caller can make room for them in between. After begin has answered 0 the position is held until
- * end; a buf of NULL gives it up: -EAGAIN. -EBUSY: the line was written over, begin again. */
+ * end; a buf of NULL gives it up: -EAGAIN. -EBUSY: the line's newline was written over, begin again;
+ * who has done so often enough clears next->newline, and takes what there is. */
 #define FILE_NEXT_LINE UINT64_MAX
-int file_next_begin(struct emmap_file *file, bool wait, uint64_t most_bytes, uint64_t *len_bytes);
-int file_next_end(struct emmap_file *file, bool wait, bool line, void *buf, uint64_t *len_bytes);
+struct file_next {
+    uint64_t len_bytes; /* as found, then as copied */
+    bool line;
+    bool newline; /* found at the end of the line; else the line ends with the file */
+};
+int file_next_begin(struct emmap_file *file, bool wait, uint64_t most_bytes,
+                    struct file_next *next);
+int file_next_end(struct emmap_file *file, bool wait, struct file_next *next, void *buf);
 int file_write_next(struct emmap_file *file, bool wait, const void *data, uint64_t len_bytes);
 /* Where the next bytes start; may lie past the end. -EINVAL: before the start, or 2^63 and above. */
 enum file_whence { FILE_SEEK_SET, FILE_SEEK_CUR, FILE_SEEK_END };

@@ -30,7 +30,7 @@ int file_write_next(struct emmap_file *file, bool wait, const void *data, uint64
 
 /* The bytes of the line that starts at off, its newline included; to the end of the file where
  * there is none. -EAGAIN without wait: it is longer than what may be scanned at once. */
-static int line_length(struct emmap_file *file, bool wait, uint64_t off, uint64_t *len_bytes) {
+static int line_length(struct emmap_file *file, bool wait, uint64_t off, struct file_next *next) {
     for (uint64_t scanned = 0;;) {
         struct touch t = {.file = file, .wait = wait};
         const uint8_t *newline = NULL;
@@ -42,13 +42,14 @@ static int line_length(struct emmap_file *file, bool wait, uint64_t off, uint64_
             rc = touch_end(&t);
         } while (touch_again(&t, &rc));
         if (rc == EMMAP_E_PAST_END && scanned > 0) {
-            *len_bytes = scanned;
+            next->len_bytes = scanned;
             return 0;
         }
         if (rc) return rc;
         if (newline) {
             const uint64_t at = (uint64_t)(newline - region_at(file->region, t.from));
-            *len_bytes = scanned + at + 1;
+            next->len_bytes = scanned + at + 1;
+            next->newline = true;
             return 0;
         }
         scanned += t.to - t.from;
@@ -56,36 +57,36 @@ static int line_length(struct emmap_file *file, bool wait, uint64_t off, uint64_
     }
 }
 
-int file_next_begin(struct emmap_file *file, bool wait, uint64_t most_bytes, uint64_t *len_bytes) {
+int file_next_begin(struct emmap_file *file, bool wait, uint64_t most_bytes,
+                    struct file_next *next) {
     int rc = take_position(file, wait);
     if (rc) return rc;
     const void *at;
-    if (most_bytes == FILE_NEXT_LINE)
-        rc = line_length(file, wait, file->position, len_bytes);
+    *next = (struct file_next){.line = most_bytes == FILE_NEXT_LINE};
+    if (next->line)
+        rc = line_length(file, wait, file->position, next);
     else
-        rc = file_pointer(file, wait, file->position, most_bytes, &at, len_bytes);
+        rc = file_pointer(file, wait, file->position, most_bytes, &at, &next->len_bytes);
     if (rc) give_position(file);
     return rc;
 }
 
 /* What was found of a line may have been written over: the copy, which is whole, tells what the line
- * is. -EBUSY: it has none of its newlines, and does not reach the end. */
-static int check_line(struct emmap_file *file, const void *buf, uint64_t *len_bytes) {
+ * is. -EBUSY: it has no newline, where one had been found. A line that ended with the file is what
+ * it was then, however the file has grown since. */
+static int check_line(const struct file_next *next, const void *buf, uint64_t *len_bytes) {
     const uint8_t *newline = memchr(buf, '\n', *len_bytes);
-    if (newline)
-        *len_bytes = (uint64_t)(newline - (const uint8_t *)buf) + 1;
-    else if (file->position + *len_bytes < emmap_file_size(file))
-        return -EBUSY;
-    return 0;
+    if (newline) *len_bytes = (uint64_t)(newline - (const uint8_t *)buf) + 1;
+    return newline || !next->newline ? 0 : -EBUSY;
 }
 
-int file_next_end(struct emmap_file *file, bool wait, bool line, void *buf, uint64_t *len_bytes) {
+int file_next_end(struct emmap_file *file, bool wait, struct file_next *next, void *buf) {
     uint64_t got = 0;
-    int rc = buf ? file_read(file, wait, file->position, buf, *len_bytes, &got) : -EAGAIN;
-    if (rc == 0 && line) rc = check_line(file, buf, &got);
+    int rc = buf ? file_read(file, wait, file->position, buf, next->len_bytes, &got) : -EAGAIN;
+    if (rc == 0 && next->line) rc = check_line(next, buf, &got);
     if (rc == 0) {
         file->position += got;
-        *len_bytes = got;
+        next->len_bytes = got;
     }
     give_position(file);
     return rc;

@@ -13,8 +13,11 @@ enum { FILE_BYTES = 10000, THREADS = 4 };
 
 /* The next bytes, or line, copied into buf, which is large enough. */
 static int next(struct emmap_file *file, uint64_t most_bytes, uint8_t *buf, uint64_t *len_bytes) {
-    const int rc = file_next_begin(file, true, most_bytes, len_bytes);
-    return rc ? rc : file_next_end(file, true, most_bytes == FILE_NEXT_LINE, buf, len_bytes);
+    struct file_next found = {0};
+    int rc = file_next_begin(file, true, most_bytes, &found);
+    if (rc == 0) rc = file_next_end(file, true, &found, buf);
+    *len_bytes = found.len_bytes;
+    return rc;
 }
 
 static uint64_t position(struct emmap_file *file) {
@@ -66,15 +69,15 @@ static void impossible_positions_are_einval_and_change_nothing(void **state) {
 static void what_was_begun_can_be_given_up(void **state) {
     (void)state;
     const char *path = support_path("f");
-    uint64_t len;
+    struct file_next found;
     make_file(path, FILE_BYTES);
     struct emmap_file *file = must_open(path, EMMAP_SHARED, 0);
-    assert_ok(file_next_begin(file, true, 100, &len));
-    assert_int_equal(file_next_begin(file, false, 100, &len), -EAGAIN); /* it is held */
-    assert_int_equal(file_next_end(file, true, false, NULL, &len), -EAGAIN);
+    assert_ok(file_next_begin(file, true, 100, &found));
+    assert_int_equal(file_next_begin(file, false, 100, &found), -EAGAIN); /* it is held */
+    assert_int_equal(file_next_end(file, true, &found, NULL), -EAGAIN);
     assert_int_equal(position(file), 0);
     assert_ok(emmap_file_close(file));
-    assert_int_equal(file_next_begin(file, true, 100, &len), EMMAP_E_CLOSED);
+    assert_int_equal(file_next_begin(file, true, 100, &found), EMMAP_E_CLOSED);
     assert_int_equal(file_write_next(file, true, "x", 1), EMMAP_E_CLOSED);
     emmap_file_free(file);
     await_no_regions();
@@ -107,6 +110,65 @@ static void lines_of_any_length_end_at_their_newline(void **state) {
     assert_int_equal(next(file, FILE_NEXT_LINE, buf, &len), EMMAP_E_PAST_END);
     emmap_file_free(file);
     free(buf);
+    await_no_regions();
+}
+
+static void make_text(const char *path, const char *text) {
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(text, 1, strlen(text), f), strlen(text));
+    assert_ok(fclose(f));
+}
+
+/* It is what the file's last line was when it was looked for. */
+static void a_last_line_without_newline_is_taken_while_the_file_grows(void **state) {
+    (void)state;
+    const char *path = support_path("f");
+    struct file_next found;
+    uint8_t buf[16];
+    uint64_t len;
+    make_text(path, "first\nlast");
+    struct emmap_file *file = must_open(path, RW | EMMAP_EXTEND, 0);
+    assert_ok(next(file, FILE_NEXT_LINE, buf, &len));
+    assert_int_equal(len, 6);
+    assert_ok(file_next_begin(file, true, FILE_NEXT_LINE, &found));
+    assert_int_equal(found.len_bytes, 4);
+    assert_ok(emmap_file_write(file, 10, " one\nmore", 9));
+    assert_ok(file_next_end(file, true, &found, buf));
+    assert_int_equal(found.len_bytes, 4);
+    assert_memory_equal(buf, "last", 4);
+    assert_ok(next(file, FILE_NEXT_LINE, buf, &len));
+    assert_int_equal(len, 5);
+    assert_memory_equal(buf, " one\n", 5);
+    emmap_file_free(file);
+    await_no_regions();
+}
+
+static void a_line_whose_newline_was_written_over_is_begun_again_or_taken_as_it_is(void **state) {
+    (void)state;
+    const char *path = support_path("f");
+    struct file_next found;
+    uint8_t buf[16];
+    make_text(path, "one\ntwo\n");
+    struct emmap_file *file = must_open(path, RW, 0);
+    for (int again = 0; again <= 1; again++) {
+        assert_ok(emmap_file_write(file, 3, "\n", 1));
+        assert_ok(file_next_begin(file, true, FILE_NEXT_LINE, &found));
+        assert_int_equal(found.len_bytes, 4);
+        assert_ok(emmap_file_write(file, 3, "&", 1));
+        if (again) found.newline = false;
+        assert_int_equal(file_next_end(file, true, &found, buf), again ? 0 : -EBUSY);
+        assert_int_equal(position(file), again ? 4 : 0);
+    }
+    assert_int_equal(found.len_bytes, 4);
+    assert_memory_equal(buf, "one&", 4);
+    /* A newline before the one that was found. */
+    assert_ok(file_next_begin(file, true, FILE_NEXT_LINE, &found));
+    assert_ok(emmap_file_write(file, 5, "\n", 1));
+    assert_ok(file_next_end(file, true, &found, buf));
+    assert_int_equal(found.len_bytes, 2);
+    assert_int_equal(position(file), 6);
+    emmap_file_free(file);
     await_no_regions();
 }
 
@@ -182,6 +244,8 @@ int main(void) {
         TEST(impossible_positions_are_einval_and_change_nothing),
         TEST(what_was_begun_can_be_given_up),
         TEST(lines_of_any_length_end_at_their_newline),
+        TEST(a_last_line_without_newline_is_taken_while_the_file_grows),
+        TEST(a_line_whose_newline_was_written_over_is_begun_again_or_taken_as_it_is),
         TEST(threads_read_each_byte_once),
         TEST(threads_that_write_extend_the_file_and_lose_nothing),
     };
