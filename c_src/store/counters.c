@@ -9,7 +9,7 @@
 #include "store/counters_layout.h"
 #include "store/file.h"
 
-enum { HEADER = sizeof(struct emmap_disk_counters), VALUE = 8, OPEN_TRIES = 16 };
+enum { HEADER = sizeof(struct emmap_disk_counters), VALUE = 8, OPEN_TRIES = 16, MODE = 0600 };
 static const uint64_t MOST_COUNTERS = (INT64_MAX - HEADER) / VALUE;
 
 int emmap_counters_count(struct emmap_file *file, uint64_t *count) {
@@ -46,26 +46,36 @@ static int open_existing(const char *path, uint64_t count, struct emmap_file **o
     return 0;
 }
 
-static int fill_new(const char *path, uint64_t count) {
-    const struct emmap_file_options options = {.flags = EMMAP_SHARED | EMMAP_WRITE | EMMAP_CREATE |
-                                                        EMMAP_FIXED_SIZE,
+static int fill(const char *path, uint64_t count) {
+    const struct emmap_file_options options = {.flags =
+                                                   EMMAP_SHARED | EMMAP_WRITE | EMMAP_FIXED_SIZE,
                                                .len_bytes = HEADER + count * VALUE};
     struct emmap_disk_counters header = {.count = count};
     memcpy(header.magic, EMMAP_DISK_COUNTERS_MAGIC, sizeof header.magic);
     struct emmap_file *file;
-    bool existed;
-    int rc = emmap_file_open(&file, path, &options, &existed);
+    int rc = emmap_file_open(&file, path, &options, NULL);
     if (rc) return rc;
-    rc = existed ? -EEXIST : emmap_file_write(file, 0, &header, HEADER);
+    rc = emmap_file_write(file, 0, &header, HEADER);
     if (rc == 0) rc = emmap_file_sync(file);
     if (rc == EMMAP_E_SYNC_FAILED) rc = emmap_file_sync_error(file);
-    if (rc && !existed) (void)os_unlink(path);
     emmap_file_free(file);
     return rc;
 }
 
+/* -EEXIST: the name is somebody else's, and so is the file. */
+static int fill_new(const char *path, uint64_t count) {
+    int fd;
+    int rc = os_open(path, OS_OPEN_WRITE | OS_OPEN_MAKE, MODE, &fd);
+    if (rc) return rc;
+    (void)os_close(fd);
+    rc = fill(path, count);
+    if (rc) (void)os_unlink(path);
+    return rc;
+}
+
 /* Born under a name of its own, synced, then linked into place: nobody ever sees half of it, and
- * of several that make it at once one wins. -EEXIST: another one did. */
+ * of several that make it at once one wins. -EEXIST: another one did; or the name of its own, which
+ * the number of an OS process alone does not make so, was taken. */
 static int make(const char *name, uint64_t count) {
     static _Atomic uint32_t serial;
     char *path;
@@ -78,8 +88,8 @@ static int make(const char *name, uint64_t count) {
         return -ENOMEM;
     }
     const int folder_len = (int)(strrchr(path, '/') + 1 - path);
-    snprintf(temporary, len, "%.*semmap.new.%" PRIu64 ".%" PRIu32, folder_len, path, os_pid(),
-             atomic_fetch_add(&serial, 1));
+    snprintf(temporary, len, "%.*semmap.new.%" PRIu64 ".%" PRIu64 ".%" PRIu32, folder_len, path,
+             os_pid(), os_now_ms(), atomic_fetch_add(&serial, 1));
     rc = fill_new(temporary, count);
     if (rc == 0) {
         rc = os_link(temporary, path);

@@ -124,6 +124,53 @@ static void a_flipped_bit_of_the_header_is_refused(void **state) {
     }
 }
 
+/* What a process of the same number has left behind, of whatever kind, is not in the way, and is not
+ * touched: it may be somebody else's who is at it right now. */
+static void leftovers_of_a_dead_process_are_not_in_the_way(void **state) {
+    (void)state;
+    enum { LEFTOVERS = 2 * 3 };
+    static const size_t lengths[] = {0, FILE_BYTES, FILE_BYTES + 8};
+    const char *path = support_path("f");
+    char name[64];
+    struct snapshot before[LEFTOVERS];
+    static char names[LEFTOVERS][512];
+    for (unsigned i = 0; i < LEFTOVERS; i++) {
+        snprintf(name, sizeof name, "emmap.new.%llu.%u", (unsigned long long)os_pid(), i);
+        strcpy(names[i], support_path(name));
+        make_counters(names[i], lengths[i % 3]);
+        before[i] = snapshot_of(names[i]);
+    }
+    for (unsigned i = 0; i < LEFTOVERS; i++) {
+        struct emmap_file *file;
+        uint64_t found;
+        assert_ok(emmap_counters_open(&file, path, COUNT, &found));
+        assert_int_equal(counter(file, 0), 0);
+        emmap_file_free(file);
+        assert_ok(unlink(path));
+    }
+    for (unsigned i = 0; i < LEFTOVERS; i++)
+        assert_as_before(&before[i]);
+    assert_int_equal(names_beside(path), LEFTOVERS);
+    await_no_regions();
+}
+
+static void a_name_that_is_taken_is_not_the_last_one_tried(void **state) {
+    (void)state;
+    const char *path = support_path("f");
+    struct emmap_file *file = NULL;
+    uint64_t found;
+    os_fail_at(OS_CALL_OPEN, 1, EEXIST, true);
+    assert_int_equal(emmap_counters_open(&file, path, COUNT, &found), -EEXIST);
+    assert_in_range(os_fail_seen(OS_CALL_OPEN), 2, 100);
+    os_fail_at(OS_CALL_OPEN, 1, EEXIST, false);
+    assert_ok(emmap_counters_open(&file, path, COUNT, &found));
+    assert_string_equal(os_fail_last(), "open");
+    os_fail_never();
+    assert_int_equal(names_beside(path), 1);
+    emmap_file_free(file);
+    await_no_regions();
+}
+
 /* --------------------------------------------------------------------- each system call fails */
 
 /* A file that was made is whole, one that was not is missing, and nothing else is left. */
@@ -237,6 +284,9 @@ static void several_threads_make_one_file(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        TEST(
+            leftovers_of_a_dead_process_are_not_in_the_way), /* first: of this process's first names */
+        TEST(a_name_that_is_taken_is_not_the_last_one_tried),
         TEST(a_new_file_is_of_zeros_and_an_old_one_opens),
         TEST(count_0_makes_no_file),
         TEST(another_count_and_a_cut_file_are_refused),
