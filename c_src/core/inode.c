@@ -139,20 +139,23 @@ static void give_back(int fd, uint64_t size_bytes) {
     (void)os_truncate(fd, size_bytes);
 }
 
-int inode_grow(struct inode *inode, int fd, uint64_t from_bytes, uint64_t to_bytes, bool sparse) {
+int inode_grow(struct inode *inode, int fd, uint64_t from_bytes, uint64_t to_bytes,
+               uint64_t space_from) {
     if (to_bytes > INT64_MAX) return -EFBIG;
+    if (space_from < from_bytes) space_from = from_bytes;
+    const bool takes = space_from < to_bytes;
     int rc = 0;
-    if (!sparse) {
+    if (takes) {
         /* Asked first, so that a wish that cannot be met does not fill the disk for a moment. */
         struct os_fs fs;
         rc = os_fs(fd, &fs);
         if (rc) return rc;
-        if (to_bytes - from_bytes > fs.free_bytes) return -ENOSPC;
-        rc = inode_reserve(fd, from_bytes, to_bytes);
+        if (to_bytes - space_from > fs.free_bytes) return -ENOSPC;
+        rc = inode_reserve(fd, space_from, to_bytes);
     }
     pthread_mutex_lock(&inode->size_lock);
-    if (rc == 0) rc = sparse ? os_truncate(fd, to_bytes) : os_extend(fd, from_bytes, to_bytes);
-    if (rc && !sparse) give_back(fd, from_bytes);
+    if (rc == 0) rc = takes ? os_extend(fd, space_from, to_bytes) : os_truncate(fd, to_bytes);
+    if (rc && takes) give_back(fd, from_bytes);
     if (rc == 0) atomic_store_explicit(&inode->size_bytes, to_bytes, memory_order_release);
     pthread_mutex_unlock(&inode->size_lock);
     return rc;

@@ -41,9 +41,11 @@ int inode_lock(struct inode *inode, int fd);
 void inode_unlock(struct inode *inode, int fd);
 
 /* Under inode_lock: */
-/* inode_grow -- takes the disk space first (unless sparse) and raises the size last; gives back
- * what it took when that fails. */
-int inode_grow(struct inode *inode, int fd, uint64_t from_bytes, uint64_t to_bytes, bool sparse);
+/* inode_grow -- takes the disk space first and raises the size last; gives back what it took when
+ * that fails. The space is taken from space_from on: 0 for all of the growth. */
+#define INODE_SPARSE UINT64_MAX /* for none */
+int inode_grow(struct inode *inode, int fd, uint64_t from_bytes, uint64_t to_bytes,
+               uint64_t space_from);
 int inode_shrink(struct inode *inode, int fd, uint64_t to_bytes);
 /* inode_reserve -- take disk space for holes in a range that may reach past the size. */
 int inode_reserve(int fd, uint64_t from_bytes, uint64_t to_bytes);

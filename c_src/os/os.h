@@ -57,7 +57,8 @@ int os_readlink(const char *path, char *buf, size_t len_bytes);
 
 /* Sets the file's size. */
 int os_truncate(int fd, uint64_t size_bytes);
-/* Raises the file's size from from_bytes to to_bytes and never lowers it where the system can. */
+/* Raises the file's size to to_bytes and never lowers it, where the system can; from from_bytes on it
+ * may take disk space. */
 int os_extend(int fd, uint64_t from_bytes, uint64_t to_bytes);
 /* Takes disk space for a range, the size stays as it is. -EOPNOTSUPP: cannot be promised. */
 int os_allocate(int fd, uint64_t off, uint64_t len_bytes);

@@ -165,7 +165,8 @@ static int truncate_to(struct inode *inode, int fd, uint64_t file_bytes, uint64_
     int rc = kept > 0 ? open_for_zeroing(inode, fd, kept, &zeroing) : 0;
     if (rc) return rc;
     if (!sparse) rc = inode_reserve(fd, 0, kept);
-    if (rc == 0 && wanted > file_bytes) rc = inode_grow(inode, fd, file_bytes, wanted, sparse);
+    if (rc == 0 && wanted > file_bytes)
+        rc = inode_grow(inode, fd, file_bytes, wanted, sparse ? INODE_SPARSE : 0);
     if (rc == 0 && wanted < file_bytes) rc = inode_shrink(inode, fd, wanted);
     if (rc == 0 && kept > 0 && os_zero(fd, 0, kept, !sparse)) {
         pm_zero(region_at(zeroing, 0), kept);
@@ -187,7 +188,7 @@ static int settle_size(struct inode *inode, int fd, const struct emmap_file_opti
     if (rc == 0 && has(options, EMMAP_TRUNCATE))
         rc = truncate_to(inode, fd, file_bytes, wanted, sparse);
     else if (rc == 0 && wanted > file_bytes)
-        rc = inode_grow(inode, fd, file_bytes, wanted, sparse);
+        rc = inode_grow(inode, fd, file_bytes, wanted, sparse ? INODE_SPARSE : 0);
     inode_unlock(inode, fd);
     if (rc == 0) *size_bytes = wanted;
     return rc;

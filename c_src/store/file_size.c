@@ -19,14 +19,15 @@ static uint64_t grown(const struct emmap_file *file, uint64_t size_bytes) {
 
 /* Only what the handle's user was told of may be cut off: where somebody else has grown the file
  * since, their size is adopted, and told. */
-enum resize { RESIZE, RESIZE_GROW_ONLY, RESIZE_ALLOCATE, RESIZE_EXACTLY };
-
-static bool grows_only(enum resize how) {
-    return how == RESIZE_GROW_ONLY || how == RESIZE_ALLOCATE;
-}
+enum resize { RESIZE, RESIZE_GROW_ONLY, RESIZE_EXACTLY };
+struct wish {
+    enum resize how;
+    uint64_t bytes;      /* of the file */
+    uint64_t space_from; /* of what it grows by: see inode_grow */
+};
 
 /* On success *found is the size before, and *now the size after it. */
-static int resize_file(struct emmap_file *file, enum resize how, uint64_t wanted, uint64_t *found,
+static int resize_file(struct emmap_file *file, const struct wish *wish, uint64_t *found,
                        uint64_t *now) {
     struct emmap_region *region = file->region;
     struct inode *inode = region->inode;
@@ -35,16 +36,16 @@ static int resize_file(struct emmap_file *file, enum resize how, uint64_t wanted
     uint64_t file_bytes;
     rc = inode_refresh(inode, region->fd, true, &file_bytes);
     const uint64_t told = atomic_load_explicit(&file->told_bytes, memory_order_relaxed);
+    uint64_t wanted = wish->bytes;
     if (rc == 0 && wanted < file_bytes) {
-        if (grows_only(how) || (how == RESIZE && file_bytes > told))
+        if (wish->how == RESIZE_GROW_ONLY || (wish->how == RESIZE && file_bytes > told))
             wanted = file_bytes;
         else
             rc = inode_shrink(inode, region->fd, wanted);
     } else if (rc == 0 && wanted > file_bytes) {
         rc = wanted > region_limit(region)
                  ? -ENOMEM
-                 : inode_grow(inode, region->fd, file_bytes, wanted,
-                              how != RESIZE_ALLOCATE && (file->flags & EMMAP_SPARSE) != 0);
+                 : inode_grow(inode, region->fd, file_bytes, wanted, wish->space_from);
     }
     if (rc == 0) {
         *found = file_bytes;
@@ -59,28 +60,29 @@ static int resize_file(struct emmap_file *file, enum resize how, uint64_t wanted
  * later resize of theirs may cut off no more than before. */
 static void take_back(struct emmap_file *file, uint64_t told, uint64_t found, uint64_t now) {
     uint64_t left = now;
-    (void)resize_file(file, RESIZE, found, &now, &left);
+    (void)resize_file(file,
+                      &(struct wish){.how = RESIZE, .bytes = found, .space_from = INODE_SPARSE},
+                      &now, &left);
     /* Not where another call on the handle has told of a size meanwhile. */
     (void)atomic_compare_exchange_strong(&file->told_bytes, &left, told);
 }
 
-static int resize_shared(struct emmap_file *file, enum resize how, uint64_t wanted, uint64_t *now) {
+static int resize_shared(struct emmap_file *file, const struct wish *wish, uint64_t *now) {
     const uint64_t told = atomic_load_explicit(&file->told_bytes, memory_order_relaxed);
     const uint64_t known = atomic_load_explicit(file->region->size_bytes, memory_order_relaxed);
     uint64_t found;
-    int rc = resize_file(file, how, wanted, &found, now);
+    int rc = resize_file(file, wish, &found, now);
     if (rc || !(file->flags & EMMAP_LOCK_MEMORY) || *now <= known) return rc;
     rc = file_lock_memory(file, known, *now);
     if (rc) take_back(file, told, found, *now);
     return rc;
 }
 
-static int resize_private(struct emmap_file *file, enum resize how, uint64_t wanted,
-                          uint64_t *now) {
+static int resize_private(struct emmap_file *file, const struct wish *wish, uint64_t *now) {
     struct emmap_region *region = file->region;
     uint64_t before = atomic_load_explicit(region->size_bytes, memory_order_relaxed);
-    *now = wanted;
-    int rc = region_resize_private(region, grows_only(how), now);
+    *now = wish->bytes;
+    int rc = region_resize_private(region, wish->how == RESIZE_GROW_ONLY, now);
     if (rc == 0 && (file->flags & EMMAP_LOCK_MEMORY) && *now > before) {
         rc = file_lock_memory(file, before, *now);
         if (rc) (void)region_resize_private(region, false, &before);
@@ -89,11 +91,10 @@ static int resize_private(struct emmap_file *file, enum resize how, uint64_t wan
     return rc;
 }
 
-static int resize_pinned(struct emmap_file *file, enum resize how, uint64_t wanted,
-                         uint64_t *now_bytes) {
+static int resize_pinned(struct emmap_file *file, const struct wish *wish, uint64_t *now_bytes) {
     uint64_t now;
-    int rc = file->region->shared ? resize_shared(file, how, wanted, &now)
-                                  : resize_private(file, how, wanted, &now);
+    int rc =
+        file->region->shared ? resize_shared(file, wish, &now) : resize_private(file, wish, &now);
     if (rc == 0 && atomic_load_explicit(&file->region->closed, memory_order_relaxed))
         rc = EMMAP_E_CLOSED;
     if (rc) return rc;
@@ -107,15 +108,28 @@ static int may_resize(const struct emmap_file *file) {
     return file->flags & EMMAP_WRITE ? 0 : -EACCES;
 }
 
-static int resize(struct emmap_file *file, enum resize how, uint64_t size_bytes,
-                  uint64_t *now_bytes) {
+/* To size_bytes of the handle; of its growth at least what lies from off on gets its space. */
+static int resize_from(struct emmap_file *file, enum resize how, uint64_t size_bytes, uint64_t off,
+                       uint64_t *now_bytes) {
     int rc = may_resize(file);
     if (rc) return rc;
     if (size_bytes > INT64_MAX - file->off) return -EFBIG;
     if (!region_pin(file->region)) return EMMAP_E_CLOSED;
-    rc = resize_pinned(file, how, file->off + size_bytes, now_bytes);
+    const struct wish wish = {
+        .how = how,
+        .bytes = file->off + size_bytes,
+        .space_from = !(file->flags & EMMAP_SPARSE) ? 0
+                      : off < size_bytes            ? file->off + off
+                                                    : INODE_SPARSE,
+    };
+    rc = resize_pinned(file, &wish, now_bytes);
     region_unpin(file->region);
     return rc;
+}
+
+static int resize(struct emmap_file *file, enum resize how, uint64_t size_bytes,
+                  uint64_t *now_bytes) {
+    return resize_from(file, how, size_bytes, size_bytes, now_bytes);
 }
 
 int emmap_file_resize(struct emmap_file *file, uint64_t size_bytes, uint64_t *now_bytes) {
@@ -124,11 +138,6 @@ int emmap_file_resize(struct emmap_file *file, uint64_t size_bytes, uint64_t *no
 
 int file_extend(struct emmap_file *file, uint64_t size_bytes) {
     return resize(file, RESIZE_GROW_ONLY, size_bytes, NULL);
-}
-
-/* The space first, then the size, also of a sparse handle. */
-static int extend_allocated(struct emmap_file *file, uint64_t size_bytes) {
-    return resize(file, RESIZE_ALLOCATE, size_bytes, NULL);
 }
 
 int file_set_size(struct emmap_file *file, uint64_t size_bytes) {
@@ -180,7 +189,8 @@ int file_allocate(struct emmap_file *file, uint64_t off, uint64_t len_bytes) {
         rc = -EACCES;
     else
         rc = file_ask_size(file, &size);
-    if (rc == 0 && off + len_bytes > size) rc = extend_allocated(file, off + len_bytes);
+    if (rc == 0 && off + len_bytes > size)
+        rc = resize_from(file, RESIZE_GROW_ONLY, off + len_bytes, off, NULL);
     if (rc == 0 && file->region->shared)
         rc = os_allocate(file->region->fd, file->off + off, len_bytes);
     region_unpin(file->region);

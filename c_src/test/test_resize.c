@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "os/os.h"
+#include "store/file.h"
 #include "test/support.h"
 
 static uint64_t page;
@@ -195,6 +196,67 @@ static void a_wish_to_grow_never_cuts_off(void **state) {
     assert_int_equal(now, 20000);
     emmap_file_free(a);
     emmap_file_free(b);
+    await_no_regions();
+}
+
+/* ------------------------------------------------------------------ space that is asked for */
+
+enum { FAR = 1 << 30 };
+
+static void allocate_far_out_takes_no_space_before_it(void **state) {
+    (void)state;
+    const char *path = support_path("f");
+    uint8_t byte = 1;
+    make_file(path, 10000);
+    struct emmap_file *file = must_open(path, RW | EMMAP_SPARSE, 0);
+    const uint64_t blocks = file_blocks_of(path);
+    assert_ok(file_allocate(file, FAR, 4096));
+    assert_int_equal(file_bytes_of(path), FAR + 4096);
+    assert_int_equal(emmap_file_size(file), FAR + 4096);
+    if (SPACE_IS_RESERVED) assert_in_range(file_blocks_of(path) - blocks, 8, 1 << 10);
+    assert_ok(read_byte(file, FAR / 2, &byte));
+    assert_int_equal(byte, 0);
+    assert_ok(file_allocate(file, 12000, 4096)); /* within the size */
+    assert_int_equal(file_bytes_of(path), FAR + 4096);
+    emmap_file_free(file);
+    await_no_regions();
+}
+
+/* From within the file to past its end, and with a handle that starts behind its start. */
+static void allocate_across_the_end_takes_its_range(void **state) {
+    (void)state;
+    const char *path = support_path("f");
+    enum { OFF = 5000, SIZE = 10 << 20, LEN = 4 << 20 };
+    struct emmap_file *file;
+    make_file(path, 0);
+    assert_ok(truncate(path, SIZE));
+    assert_ok(open_file(&file, path, RW | EMMAP_SPARSE, OFF, 0));
+    assert_ok(file_allocate(file, SIZE - OFF - LEN, 2 * LEN));
+    assert_int_equal(file_bytes_of(path), SIZE + LEN);
+    if (SPACE_IS_RESERVED)
+        assert_in_range(file_blocks_of(path) * 512, 2 * LEN, 2 * LEN + (1 << 20));
+    emmap_file_free(file);
+    await_no_regions();
+}
+
+static void allocate_that_fails_takes_nothing(void **state) {
+    (void)state;
+    static const enum os_call calls[] = {OS_CALL_FS, OS_CALL_ALLOCATE, OS_CALL_EXTEND};
+    const char *path = support_path("f");
+    make_file(path, 10000);
+    struct snapshot before = snapshot_of(path);
+    struct emmap_file *file = must_open(path, RW | EMMAP_SPARSE, 0);
+    const uint64_t blocks = file_blocks_of(path);
+    for (unsigned i = 0; i < sizeof calls / sizeof *calls; i++) {
+        os_fail_at(calls[i], 1, ENOSPC, 0);
+        assert_int_equal(file_allocate(file, FAR, 1 << 20), -ENOSPC);
+        assert_string_not_equal(os_fail_last(), "");
+        os_fail_never();
+        assert_int_equal(emmap_file_size(file), 10000);
+        assert_int_equal(file_blocks_of(path), blocks);
+    }
+    assert_as_before(&before);
+    emmap_file_free(file);
     await_no_regions();
 }
 
@@ -409,6 +471,9 @@ int main(int argc, char **argv) {
         TEST(growth_beyond_the_address_space_is_enomem),
         TEST(shrunk_away_is_past_the_end_and_comes_back_as_zeros),
         TEST(a_wish_to_grow_never_cuts_off),
+        TEST(allocate_far_out_takes_no_space_before_it),
+        TEST(allocate_across_the_end_takes_its_range),
+        TEST(allocate_that_fails_takes_nothing),
         TEST(a_failed_resize_tells_its_user_of_nothing),
         TEST(growth_that_cannot_be_locked_takes_back_its_own_only),
         TEST(os_processes_that_grow_at_once_cut_nobody_off),
