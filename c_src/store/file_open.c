@@ -156,20 +156,59 @@ static void close_region(struct emmap_region *region) {
     region_unref(region);
 }
 
+/* Whose pages will all be touched for writing. */
+static bool populates(const struct emmap_file_options *options) {
+    return has(options, EMMAP_POPULATE) && !has(options, EMMAP_NONBLOCK) &&
+           has(options, EMMAP_SHARED) && has(options, EMMAP_WRITE);
+}
+
+/* The place from which on the file gets its disk space before it is changed. */
+static uint64_t space_from(const struct emmap_file_options *options) {
+    if (!has(options, EMMAP_SPARSE)) return 0;
+    const uint64_t page = os_page_bytes();
+    return populates(options) ? options->off / page * page : INODE_SPARSE;
+}
+
+/* The holes that a range within the file may have. What there is for certain too little space for
+ * is not begun: holes that were filled cannot be told from what was there before. */
+static int fill_holes(int fd, uint64_t from_bytes, uint64_t to_bytes) {
+    if (from_bytes >= to_bytes) return 0;
+    struct os_stat st;
+    struct os_fs fs;
+    int rc = os_fstat(fd, &st);
+    if (rc == 0) rc = os_fs(fd, &fs);
+    if (rc) return rc;
+    const uint64_t len = to_bytes - from_bytes;
+    const uint64_t holes = len > st.allocated_bytes ? len - st.allocated_bytes : 0;
+    /* Elsewhere (compressed) what is allocated says little. */
+    if (fs.kind == OS_FS_LOCAL && holes > fs.free_bytes) return -ENOSPC;
+    return inode_reserve(fd, from_bytes, to_bytes);
+}
+
+/* In the file system where it can, else through a mapping. */
+static void zero(int fd, const struct emmap_region *zeroing, uint64_t from_bytes, uint64_t to_bytes,
+                 bool keep) {
+    if (from_bytes >= to_bytes) return;
+    const uint64_t len = to_bytes - from_bytes;
+    if (os_zero(fd, from_bytes, len, keep)) pm_zero(region_at(zeroing, from_bytes), len);
+}
+
 /* Empties the file and gives it its length. Reserving and growing can be taken back; shrinking is
  * the point of no return, and zeroing what is left cannot fail: its space is reserved. */
 static int truncate_to(struct inode *inode, int fd, uint64_t file_bytes, uint64_t wanted,
-                       bool sparse) {
+                       uint64_t reserve_from) {
     const uint64_t kept = file_bytes < wanted ? file_bytes : wanted;
     struct emmap_region *zeroing = NULL;
     int rc = kept > 0 ? open_for_zeroing(inode, fd, kept, &zeroing) : 0;
     if (rc) return rc;
-    if (!sparse) rc = inode_reserve(fd, 0, kept);
+    rc = fill_holes(fd, reserve_from, kept);
     if (rc == 0 && wanted > file_bytes)
-        rc = inode_grow(inode, fd, file_bytes, wanted, sparse ? INODE_SPARSE : 0);
+        rc = inode_grow(inode, fd, file_bytes, wanted, reserve_from);
     if (rc == 0 && wanted < file_bytes) rc = inode_shrink(inode, fd, wanted);
-    if (rc == 0 && kept > 0 && os_zero(fd, 0, kept, !sparse)) {
-        pm_zero(region_at(zeroing, 0), kept);
+    if (rc == 0 && kept > 0) {
+        const uint64_t holes = reserve_from < kept ? reserve_from : kept;
+        zero(fd, zeroing, 0, holes, false);
+        zero(fd, zeroing, holes, kept, true);
         if (region_fault_count(zeroing) > 0) rc = -EIO; /* the disk itself, or a truncation */
     }
     if (zeroing) close_region(zeroing);
@@ -184,11 +223,11 @@ static int settle_size(struct inode *inode, int fd, const struct emmap_file_opti
     uint64_t file_bytes, wanted;
     rc = inode_refresh(inode, fd, true, &file_bytes);
     if (rc == 0) rc = size_wanted(options, file_bytes, &wanted);
-    const bool sparse = has(options, EMMAP_SPARSE);
+    const uint64_t reserve_from = space_from(options);
     if (rc == 0 && has(options, EMMAP_TRUNCATE))
-        rc = truncate_to(inode, fd, file_bytes, wanted, sparse);
+        rc = truncate_to(inode, fd, file_bytes, wanted, reserve_from);
     else if (rc == 0 && wanted > file_bytes)
-        rc = inode_grow(inode, fd, file_bytes, wanted, sparse ? INODE_SPARSE : 0);
+        rc = inode_grow(inode, fd, file_bytes, wanted, reserve_from);
     inode_unlock(inode, fd);
     if (rc == 0) *size_bytes = wanted;
     return rc;
@@ -243,11 +282,21 @@ static int lock_ahead(const struct emmap_file_options *options, const struct emm
     return rc == -EAGAIN ? -ENOMEM : rc;
 }
 
-/* The holes of pages that will be touched get their space before the file is changed. */
-static int space_ahead(const struct emmap_file_options *options, const struct opening *o) {
-    const bool touches = has(options, EMMAP_POPULATE) && !has(options, EMMAP_NONBLOCK) &&
-                         has(options, EMMAP_SHARED) && has(options, EMMAP_WRITE);
-    return touches ? inode_reserve(o->fd, 0, o->st.size_bytes) : 0;
+/* The holes of pages that will be touched get their space before the file is changed, and while
+ * nobody changes its size; what truncate keeps gets it there. */
+static int space_ahead(struct inode *inode, const struct opening *o, uint64_t wanted) {
+    const struct emmap_file_options *options = o->options;
+    if (!populates(options) || has(options, EMMAP_TRUNCATE)) return 0;
+    int rc = inode_lock(inode, o->fd);
+    if (rc) return rc;
+    uint64_t file_bytes;
+    rc = inode_refresh(inode, o->fd, true, &file_bytes);
+    const uint64_t page = os_page_bytes();
+    if (rc == 0)
+        rc = fill_holes(o->fd, options->off / page * page,
+                        file_bytes < wanted ? file_bytes : wanted);
+    inode_unlock(inode, o->fd);
+    return rc;
 }
 
 /* Takes over the descriptor with success. The file is mapped before it is changed; a size that
@@ -281,7 +330,7 @@ static int map_and_size(const struct opening *o, struct emmap_region **out, uint
     }
     *out = region;
     rc = lock_ahead(options, region, wanted);
-    if (rc == 0) rc = space_ahead(options, o);
+    if (rc == 0) rc = space_ahead(inode, o, wanted);
     if (rc) return rc;
     if (has(options, EMMAP_TRUNCATE) || wanted != o->st.size_bytes)
         rc = settle_size(inode, o->fd, options, size_bytes);

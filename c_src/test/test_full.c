@@ -254,6 +254,67 @@ static void truncate_without_room_keeps_the_content(void **state) {
     await_no_regions();
 }
 
+/* ---- populate: what will be touched has its space, or nothing has changed */
+
+static void populate_takes_no_space_for_what_truncate_cuts_off(void **state) {
+    (void)state;
+    const char *path;
+    if (!SPACE_IS_RESERVED) skip();
+    struct emmap_file *file = open_on_full_disk(&path);
+    make_room();
+    assert_ok(open_rc(path, RW | EMMAP_TRUNCATE | EMMAP_POPULATE, 0, 10 * page));
+    assert_int_equal(file_bytes_of(path), 10 * page);
+    assert_int_equal(file_blocks_of(path) * 512, 10 * page);
+    emmap_file_free(file);
+    await_no_regions();
+}
+
+static void populate_of_more_than_the_disk_has_takes_nothing(void **state) {
+    (void)state;
+    static const uint32_t flags[] = {0, EMMAP_SPARSE, EMMAP_TRUNCATE,
+                                     EMMAP_SPARSE | EMMAP_TRUNCATE};
+    const char *path;
+    if (!SPACE_IS_RESERVED) skip();
+    struct emmap_file *file = open_on_full_disk(&path);
+    emmap_file_free(file);
+    make_room();
+    const uint64_t blocks = file_blocks_of(path);
+    struct snapshot before = snapshot_of(path);
+    for (unsigned i = 0; i < sizeof flags / sizeof *flags; i++) {
+        os_fail_never();
+        assert_int_equal(open_rc(path, RW | EMMAP_POPULATE | flags[i], 0, FILE_PAGES * page),
+                         -ENOSPC);
+        assert_int_equal(os_fail_seen(OS_CALL_ALLOCATE), 0); /* not for a moment either */
+        assert_int_equal(file_blocks_of(path), blocks);
+    }
+    assert_as_before(&before);
+    await_no_regions();
+}
+
+static void populate_without_room_keeps_the_content_of_a_sparse_file(void **state) {
+    (void)state;
+    page = page_bytes();
+    if (!SPACE_IS_RESERVED) skip();
+    const char *path = support_tmpfs(DISK_PAGES * page);
+    const char *new = support_path("tmpfs/new");
+    own_faults();
+    make_file(path, 2 * page);
+    struct snapshot before = snapshot_of(path);
+    const uint32_t flags = RW | EMMAP_SPARSE | EMMAP_POPULATE;
+    assert_int_equal(open_rc(path, flags | EMMAP_TRUNCATE, 0, FILE_PAGES * page), -ENOSPC);
+    assert_int_equal(open_rc(path, flags | EMMAP_FIT, 0, FILE_PAGES * page), -ENOSPC);
+    assert_as_before(&before);
+    assert_int_equal(open_rc(new, flags | EMMAP_CREATE, 0, FILE_PAGES * page), -ENOSPC);
+    assert_false(file_exists(new));
+    /* What lies before the handle's place 0 is not touched, and stays a hole. */
+    assert_ok(open_rc(new, flags | EMMAP_CREATE, FILE_PAGES * page, 10 * page));
+    assert_int_equal(file_blocks_of(new) * 512, 10 * page);
+    assert_ok(open_rc(new, flags | EMMAP_TRUNCATE, FILE_PAGES * page, 5 * page));
+    assert_int_equal(file_bytes_of(new), (FILE_PAGES + 5) * page);
+    assert_int_equal(file_blocks_of(new) * 512, 5 * page);
+    await_no_regions();
+}
+
 /* The file system refuses after a part was taken: what is behind the end is given back. */
 static void what_was_taken_is_given_back(void **state) {
     (void)state;
@@ -284,6 +345,9 @@ int main(void) {
         TEST(growth_without_room_leaves_all_as_it_was),
         TEST(more_than_the_disk_has_is_refused),
         TEST(truncate_without_room_keeps_the_content),
+        TEST(populate_takes_no_space_for_what_truncate_cuts_off),
+        TEST(populate_of_more_than_the_disk_has_takes_nothing),
+        TEST(populate_without_room_keeps_the_content_of_a_sparse_file),
         TEST(what_was_taken_is_given_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
