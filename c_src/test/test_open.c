@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "os/os.h"
+#include "store/file.h"
 #include "test/support.h"
 
 enum { FILE_BYTES = 10000 };
@@ -302,6 +303,24 @@ static void who_has_no_permission_is_refused(void **state) {
     assert_false(file_exists(support_path("new")));
 }
 
+/* A page that is read only has no place on the disk (most file systems), and faults once more when
+ * it is written: populate writes, and changes nothing. */
+static void populate_touches_each_page_for_writing(void **state) {
+    (void)state;
+    enum { PAGES = 50 };
+    const char *path = support_path("f");
+    const uint64_t size = PAGES * page_bytes();
+    make_file(path, 100);
+    assert_ok(truncate(path, (off_t)size));
+    struct emmap_file *file = must_open(path, RW | EMMAP_SPARSE, 0);
+    struct snapshot before = snapshot_of(path);
+    assert_ok(file_populate(file));
+    assert_true(file_blocks_of(path) * 512 >= size);
+    assert_as_before(&before);
+    emmap_file_free(file);
+    await_no_regions();
+}
+
 int main(int argc, char **argv) {
     static const struct role roles[] = {{"nobody", role_nobody}};
     const int rc = run_role(argc, argv, roles, 1);
@@ -316,6 +335,7 @@ int main(int argc, char **argv) {
         TEST(truncate_zeroes_and_gives_the_length),
         TEST(truncate_needs_write_and_comes_last),
         TEST(truncate_is_seen_by_handles_as_zeros),
+        TEST(populate_touches_each_page_for_writing),
         TEST(what_is_no_regular_file_is_refused_at_once),
         TEST(a_network_file_system_needs_force),
         TEST(the_mode_goes_under_the_umask),
