@@ -64,6 +64,9 @@ int os_extend(int fd, uint64_t from_bytes, uint64_t to_bytes);
 int os_allocate(int fd, uint64_t off, uint64_t len_bytes);
 /* Zeroes a range within the size; with keep its space stays reserved. -EOPNOTSUPP. */
 int os_zero(int fd, uint64_t off, uint64_t len_bytes, bool keep);
+/* Gives the space of a range back, which then reads as zeros; the size stays as it is. Whole pages:
+ * some systems answer -EINVAL to less. -EOPNOTSUPP. */
+int os_punch(int fd, uint64_t off, uint64_t len_bytes);
 
 enum os_advice {
     OS_ADVICE_NORMAL,
@@ -84,10 +87,30 @@ struct os_details {
 };
 int os_details(int fd, struct os_details *out);
 
+/* Which file this is, in which boot of the system: two that are equal are one file, seen through
+ * one mount. A copy differs, and so does the same file after a restart. */
+struct os_identity {
+    uint8_t boot[16];
+    uint64_t dev, ino, birth_ns, mount;
+};
+/* -EOPNOTSUPP: the system or the file system does not tell all of it. */
+int os_identity(int fd, struct os_identity *out);
+
 /* An advisory lock that excludes other OS processes (and other descriptors) of the same file.
  * -EAGAIN: somebody holds it. -EOPNOTSUPP: there are none here. */
 int os_try_lock(int fd);
 int os_unlock(int fd);
+
+/* A lock on one byte, which need not be there. It belongs to the open file, not to the OS process:
+ * it is gone when the last descriptor of that open is closed, by the kernel's hand too, and one of
+ * the same process opened apart is somebody else. A read lock needs a descriptor that may read,
+ * a write lock one that may write (-EBADF). */
+enum os_lock { OS_LOCK_NONE, OS_LOCK_READ, OS_LOCK_WRITE };
+/* From any to any in one step. -EAGAIN: somebody else's is in the way, one's own stays as it was.
+ * -EOPNOTSUPP: there are none here. */
+int os_lock_byte(int fd, uint64_t off, enum os_lock lock);
+/* Has somebody else a lock on it, of either kind? */
+int os_byte_locked(int fd, uint64_t off, bool *locked);
 
 /* The file's data and size, through the device's cache; addr is where all of it is mapped, for
  * systems that ask for that. */
@@ -142,7 +165,10 @@ void os_pause(unsigned tries);
 int os_cond_init(pthread_cond_t *cond);
 void os_cond_wait_ms(pthread_cond_t *cond, pthread_mutex_t *mutex, unsigned ms);
 void os_sleep_ms(unsigned ms);
-uint64_t os_now_ms(void); /* monotonic */
+uint64_t os_now_ms(void);  /* monotonic */
+uint64_t os_wall_ms(void); /* since 1970; may be set back */
+
+int os_random(void *buf, size_t len_bytes); /* good enough for keys */
 
 /* Calls handler(address, siginfo, ucontext) on each SIGBUS, on the thread's alternate stack where
  * it has one. A handler that returns false passes the signal to the one that was there before. */

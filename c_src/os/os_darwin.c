@@ -4,11 +4,13 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/param.h>
 #include <sys/stat.h>
+#include <sys/sysctl.h>
 #include <unistd.h>
 
 int os_fs(int fd, struct os_fs *out) {
@@ -56,16 +58,67 @@ int os_zero(int fd, uint64_t off, uint64_t len_bytes, bool keep) {
     return -EOPNOTSUPP;
 }
 
+int os_punch(int fd, uint64_t off, uint64_t len_bytes) {
+    OS_FAIL(PUNCH);
+    if (off > INT64_MAX || len_bytes > INT64_MAX - off) return -EFBIG;
+    fpunchhole_t hole = {.fp_offset = (off_t)off, .fp_length = (off_t)len_bytes};
+    if (fcntl(fd, F_PUNCHHOLE, &hole)) return errno == ENOTSUP ? -EOPNOTSUPP : -errno;
+    OS_RECORD(.kind = OS_EVENT_ZERO, .fd = fd, .off = off, .len_bytes = len_bytes);
+    return 0;
+}
+
+/* Of one kind only: flock is a lock on all bytes here, and its release one of all bytes. */
 int os_try_lock(int fd) {
     OS_FAIL(LOCK);
+    const int rc = os_unix_lock_byte(fd, OS_UNIX_LOCK_OFF, OS_LOCK_WRITE);
+    if (rc != -EOPNOTSUPP) return rc;
     if (flock(fd, LOCK_EX | LOCK_NB) == 0) return 0;
     if (errno == EWOULDBLOCK || errno == EINTR) return -EAGAIN;
     return errno == ENOTSUP || errno == ENOLCK || errno == EINVAL ? -EOPNOTSUPP : -errno;
 }
 
 int os_unlock(int fd) {
-    const int rc = flock(fd, LOCK_UN) ? -errno : 0;
+    int rc = os_unix_lock_byte(fd, OS_UNIX_LOCK_OFF, OS_LOCK_NONE);
+    if (rc == -EOPNOTSUPP) rc = flock(fd, LOCK_UN) ? -errno : 0;
     return OS_FAIL_AFTER(UNLOCK, rc);
+}
+
+int os_lock_byte(int fd, uint64_t off, enum os_lock lock) {
+    if (lock != OS_LOCK_NONE) OS_FAIL(LOCK_BYTE);
+    const int rc = os_unix_lock_byte(fd, off, lock);
+    return lock == OS_LOCK_NONE ? OS_FAIL_AFTER(LOCK_BYTE, rc) : rc;
+}
+
+int os_byte_locked(int fd, uint64_t off, bool *locked) {
+    OS_FAIL(BYTE_LOCKED);
+    return os_unix_byte_locked(fd, off, locked);
+}
+
+/* The time of the boot moves when the clock is set; the number of its session does not. */
+int os_identity(int fd, struct os_identity *out) {
+    OS_FAIL(IDENTITY);
+    struct os_identity identity;
+    struct stat st;
+    char uuid[64] = "";
+    size_t len = sizeof uuid - 1;
+    if (fstat(fd, &st)) return -errno;
+    const struct timespec birth = st.st_birthtimespec;
+    if (birth.tv_sec <= 0) return -EOPNOTSUPP; /* the file system keeps none */
+    if (sysctlbyname("kern.bootsessionuuid", uuid, &len, NULL, 0)) return -EOPNOTSUPP;
+    const int rc = os_unix_boot(uuid, identity.boot);
+    if (rc) return rc;
+    identity.dev = (uint64_t)st.st_dev;
+    identity.ino = (uint64_t)st.st_ino;
+    identity.birth_ns = (uint64_t)birth.tv_sec * 1000000000 + (uint64_t)birth.tv_nsec;
+    identity.mount = (uint64_t)st.st_dev; /* given out with each mount */
+    *out = identity;
+    return 0;
+}
+
+int os_random(void *buf, size_t len_bytes) {
+    OS_FAIL(RANDOM);
+    arc4random_buf(buf, len_bytes);
+    return 0;
 }
 
 /* fsync leaves the data in the device's cache; some file systems know only fsync. */

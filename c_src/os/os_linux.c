@@ -5,10 +5,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/uio.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -97,37 +100,105 @@ int os_zero(int fd, uint64_t off, uint64_t len_bytes, bool keep) {
     return rc;
 }
 
-/* Open-file-description locks belong to the descriptor, not to the process: closing another
- * descriptor of the file does not drop them, and kill -9 does. The byte lies where no data can. */
-static int lock(int fd, short type) {
-    struct flock range;
-    memset(&range, 0, sizeof range);
-    range.l_type = type;
-    range.l_whence = SEEK_SET;
-    range.l_start = (off_t)(INT64_MAX - 1);
-    range.l_len = 1;
-    if (fcntl(fd, F_OFD_SETLK, &range) == 0) return 0;
-    switch (errno) {
-    case EACCES:
-    case EAGAIN:
-        return -EAGAIN;
-    case EINVAL:
-    case ENOSYS:
-    case ENOLCK:
-        return -EOPNOTSUPP;
-    default:
-        return -errno;
-    }
+int os_punch(int fd, uint64_t off, uint64_t len_bytes) {
+    OS_FAIL(PUNCH);
+    const int rc = allocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off, len_bytes);
+    if (rc == 0) OS_RECORD(.kind = OS_EVENT_ZERO, .fd = fd, .off = off, .len_bytes = len_bytes);
+    return rc;
 }
 
 int os_try_lock(int fd) {
     OS_FAIL(LOCK);
-    return lock(fd, F_WRLCK);
+    return os_unix_lock_byte(fd, OS_UNIX_LOCK_OFF, OS_LOCK_WRITE);
 }
 
 int os_unlock(int fd) {
-    const int rc = lock(fd, F_UNLCK);
+    const int rc = os_unix_lock_byte(fd, OS_UNIX_LOCK_OFF, OS_LOCK_NONE);
     return OS_FAIL_AFTER(UNLOCK, rc);
+}
+
+int os_lock_byte(int fd, uint64_t off, enum os_lock lock) {
+    if (lock != OS_LOCK_NONE) OS_FAIL(LOCK_BYTE);
+    const int rc = os_unix_lock_byte(fd, off, lock);
+    return lock == OS_LOCK_NONE ? OS_FAIL_AFTER(LOCK_BYTE, rc) : rc;
+}
+
+int os_byte_locked(int fd, uint64_t off, bool *locked) {
+    OS_FAIL(BYTE_LOCKED);
+    return os_unix_byte_locked(fd, off, locked);
+}
+
+/* From linux/stat.h, since not all C libraries' headers have all of it. */
+struct statx_answer {
+    uint32_t mask, unused1[7];
+    uint64_t ino, unused2[5];
+    int64_t birth_s;
+    uint32_t birth_ns, unused3[11];
+    uint32_t dev_major, dev_minor;
+    uint64_t mount;
+    uint64_t unused4[13];
+};
+_Static_assert(offsetof(struct statx_answer, ino) == 32, "stx_ino");
+_Static_assert(offsetof(struct statx_answer, birth_s) == 80, "stx_btime");
+_Static_assert(offsetof(struct statx_answer, dev_major) == 136, "stx_dev_major");
+_Static_assert(offsetof(struct statx_answer, mount) == 144, "stx_mnt_id");
+_Static_assert(sizeof(struct statx_answer) == 256, "struct statx");
+enum {
+    STATX_ASK_INO = 0x100,
+    STATX_ASK_BTIME = 0x800,
+    STATX_ASK_MOUNT = 0x1000,        /* a number that is used again after an unmount */
+    STATX_ASK_MOUNT_UNIQUE = 0x4000, /* one that is not; Linux 6.8, which then answers it alone */
+};
+
+static int boot(uint8_t id[16]) {
+    char text[40] = "";
+    int fd;
+    do
+        fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+    while (fd < 0 && errno == EINTR);
+    if (fd < 0) return errno == ENOENT || errno == EACCES ? -EOPNOTSUPP : -errno;
+    const ssize_t got = read(fd, text, sizeof text - 1);
+    close(fd);
+    return got < 0 ? -EOPNOTSUPP : os_unix_boot(text, id);
+}
+
+int os_identity(int fd, struct os_identity *out) {
+    OS_FAIL(IDENTITY);
+#ifdef SYS_statx
+    struct os_identity identity;
+    struct statx_answer answer;
+    const unsigned mask =
+        STATX_ASK_INO | STATX_ASK_BTIME | STATX_ASK_MOUNT | STATX_ASK_MOUNT_UNIQUE;
+    memset(&answer, 0, sizeof answer);
+    if (syscall(SYS_statx, (long)fd, "", (long)AT_EMPTY_PATH, (long)mask, &answer))
+        return errno == ENOSYS || errno == EPERM ? -EOPNOTSUPP : -errno; /* an old seccomp: EPERM */
+    if (!(answer.mask & STATX_ASK_INO) || !(answer.mask & STATX_ASK_BTIME) ||
+        !(answer.mask & (STATX_ASK_MOUNT | STATX_ASK_MOUNT_UNIQUE)))
+        return -EOPNOTSUPP;
+    const int rc = boot(identity.boot);
+    if (rc) return rc;
+    identity.dev = (uint64_t)makedev(answer.dev_major, answer.dev_minor);
+    identity.ino = answer.ino;
+    identity.birth_ns = (uint64_t)answer.birth_s * 1000000000 + answer.birth_ns;
+    identity.mount = answer.mount;
+    *out = identity;
+    return 0;
+#else
+    (void)fd, (void)out;
+    return -EOPNOTSUPP;
+#endif
+}
+
+int os_random(void *buf, size_t len_bytes) {
+    OS_FAIL(RANDOM);
+    for (uint8_t *at = buf; len_bytes > 0;) {
+        const ssize_t got = getrandom(at, len_bytes, 0);
+        if (got < 0 && errno != EINTR) return -errno;
+        if (got < 0) continue;
+        at += got;
+        len_bytes -= (size_t)got;
+    }
+    return 0;
 }
 
 int os_unix_fsync(int fd) {

@@ -48,6 +48,12 @@ int os_zero(int fd, uint64_t off, uint64_t len_bytes, bool keep) {
     return -EOPNOTSUPP;
 }
 
+int os_punch(int fd, uint64_t off, uint64_t len_bytes) {
+    OS_FAIL(PUNCH);
+    (void)fd, (void)off, (void)len_bytes;
+    return -EOPNOTSUPP;
+}
+
 int os_try_lock(int fd) {
     OS_FAIL(LOCK);
     if (flock(fd, LOCK_EX | LOCK_NB) == 0) return 0;
@@ -58,6 +64,42 @@ int os_try_lock(int fd) {
 int os_unlock(int fd) {
     const int rc = flock(fd, LOCK_UN) ? -errno : 0;
     return OS_FAIL_AFTER(UNLOCK, rc);
+}
+
+/* POSIX knows locks of the OS process only, which any close of the file drops. */
+int os_lock_byte(int fd, uint64_t off, enum os_lock lock) {
+    OS_FAIL(LOCK_BYTE);
+    (void)fd, (void)off, (void)lock;
+    return -EOPNOTSUPP;
+}
+
+int os_byte_locked(int fd, uint64_t off, bool *locked) {
+    OS_FAIL(BYTE_LOCKED);
+    (void)fd, (void)off, (void)locked;
+    return -EOPNOTSUPP;
+}
+
+int os_identity(int fd, struct os_identity *out) {
+    OS_FAIL(IDENTITY);
+    (void)fd, (void)out;
+    return -EOPNOTSUPP;
+}
+
+int os_random(void *buf, size_t len_bytes) {
+    OS_FAIL(RANDOM);
+    const int fd = open("/dev/urandom", O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return -errno;
+    int rc = 0;
+    for (uint8_t *at = buf; rc == 0 && len_bytes > 0;) {
+        const ssize_t got = read(fd, at, len_bytes);
+        if (got == 0) rc = -EIO;
+        if (got < 0 && errno != EINTR) rc = -errno;
+        if (got <= 0) continue;
+        at += got;
+        len_bytes -= (size_t)got;
+    }
+    close(fd);
+    return rc;
 }
 
 int os_unix_fsync(int fd) {

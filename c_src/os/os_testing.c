@@ -1,6 +1,8 @@
 /* os_testing.c -- failure on command and the recorder; linked into test builds only. */
 #include "os/os_testing.h"
 
+#include <string.h>
+
 static _Thread_local struct {
     unsigned seen[OS_CALL_COUNT + 1];
     unsigned nth;
@@ -13,6 +15,8 @@ static _Thread_local struct {
 static os_recorder *recorder;
 static void *recorder_ctx;
 int os_fs_pretended = -1;
+static bool boot_pretended;
+static uint8_t pretended_boot[16];
 
 static const char *const call_names[OS_CALL_COUNT] = {
 #define OS_CALL_NAME(id, name) #name,
@@ -54,6 +58,16 @@ int os_fail(enum os_call call) {
 
 void os_fs_pretend(int kind) {
     os_fs_pretended = kind;
+}
+
+void os_pretend_boot(const uint8_t id[16]) {
+    boot_pretended = id != NULL;
+    if (id) memcpy(pretended_boot, id, sizeof pretended_boot);
+}
+
+bool os_boot_pretended(uint8_t id[16]) {
+    if (boot_pretended) memcpy(id, pretended_boot, sizeof pretended_boot);
+    return boot_pretended;
 }
 
 void os_record_to(os_recorder *to, void *ctx) {

@@ -6,6 +6,7 @@
 #ifndef EMMAP_OS_TESTING_H
 #define EMMAP_OS_TESTING_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -17,6 +18,7 @@
     X(FSTAT, fstat)                 \
     X(ADVISE, advise)               \
     X(DETAILS, details)             \
+    X(IDENTITY, identity)           \
     X(FS, fs)                       \
     X(UNLINK, unlink)               \
     X(LINK, link)                   \
@@ -26,8 +28,11 @@
     X(EXTEND, extend)               \
     X(ALLOCATE, allocate)           \
     X(ZERO, zero)                   \
+    X(PUNCH, punch)                 \
     X(LOCK, lock)                   \
     X(UNLOCK, unlock)               \
+    X(LOCK_BYTE, lock_byte)         \
+    X(BYTE_LOCKED, byte_locked)     \
     X(SYNC, sync)                   \
     X(SYNC_RANGE, sync_range)       \
     X(SYNC_PARENT, sync_parent)     \
@@ -38,6 +43,7 @@
     X(RESIDENT, resident)           \
     X(READ_RESIDENT, read_resident) \
     X(NO_DUMP, no_dump)             \
+    X(RANDOM, random)               \
     X(THREAD, thread)               \
     X(ON_FAULT, on_fault)           \
     X(STAY_LOADED, stay_loaded)
@@ -86,6 +92,10 @@ int os_fail(enum os_call call);
 /* The file system that os_fs tells of, for kinds that this machine has not: -1 for the true one. */
 void os_fs_pretend(int kind);
 extern int os_fs_pretended;
+/* The boot that os_identity tells of, copied; NULL for the true one. Where there is no identity it
+ * changes nothing. */
+void os_pretend_boot(const uint8_t id[16]);
+bool os_boot_pretended(uint8_t id[16]);
 
 /* One recorder for the OS process, or NULL. Set it while no other thread uses emmap. */
 void os_record_to(os_recorder *recorder, void *ctx);

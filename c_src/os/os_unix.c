@@ -177,6 +177,86 @@ int os_truncate(int fd, uint64_t size_bytes) {
     return os_unix_truncate(fd, size_bytes);
 }
 
+#ifdef F_OFD_SETLK
+static int lock_call(int fd, int call, struct flock *range) {
+    int rc;
+    do
+        rc = fcntl(fd, call, range);
+    while (rc && errno == EINTR);
+    if (rc == 0) return 0;
+    switch (errno) {
+    case EACCES:
+    case EAGAIN:
+        return -EAGAIN;
+    case EINVAL:
+    case ENOSYS:
+    case ENOLCK:
+    case ENOTSUP:
+        return -EOPNOTSUPP;
+    default:
+        return -errno;
+    }
+}
+
+static struct flock lock_range(uint64_t off, short type) {
+    struct flock range;
+    memset(&range, 0, sizeof range);
+    range.l_type = type;
+    range.l_whence = SEEK_SET;
+    range.l_start = (off_t)off;
+    range.l_len = 1;
+    return range;
+}
+
+/* Such locks belong to the open file, not to the process: closing another descriptor of the file
+ * does not drop them, and kill -9 does. */
+int os_unix_lock_byte(int fd, uint64_t off, enum os_lock lock) {
+    static const short types[] = {
+        [OS_LOCK_NONE] = F_UNLCK, [OS_LOCK_READ] = F_RDLCK, [OS_LOCK_WRITE] = F_WRLCK};
+    if (off > INT64_MAX) return -EOVERFLOW;
+    struct flock range = lock_range(off, types[lock]);
+    return lock_call(fd, F_OFD_SETLK, &range);
+}
+
+int os_unix_byte_locked(int fd, uint64_t off, bool *locked) {
+    if (off > INT64_MAX) return -EOVERFLOW;
+    struct flock range = lock_range(off, F_WRLCK); /* which every other lock is in the way of */
+    const int rc = lock_call(fd, F_OFD_GETLK, &range);
+    if (rc == 0) *locked = range.l_type != F_UNLCK;
+    return rc;
+}
+#else
+int os_unix_lock_byte(int fd, uint64_t off, enum os_lock lock) {
+    (void)fd, (void)off, (void)lock;
+    return -EOPNOTSUPP;
+}
+
+int os_unix_byte_locked(int fd, uint64_t off, bool *locked) {
+    (void)fd, (void)off, (void)locked;
+    return -EOPNOTSUPP;
+}
+#endif
+
+/* xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx */
+int os_unix_boot(const char *uuid, uint8_t boot[16]) {
+#ifdef EMMAP_TESTING
+    if (os_boot_pretended(boot)) return 0;
+#endif
+    static const char digits[] = "00112233445566778899aAbBcCdDeEfF";
+    uint8_t id[16] = {0};
+    unsigned n = 0;
+    for (; *uuid && n < 32; uuid++) {
+        const char *digit = strchr(digits, *uuid);
+        if (*uuid == '-') continue;
+        if (!digit) return -EOPNOTSUPP;
+        id[n / 2] = (uint8_t)(id[n / 2] << 4 | (digit - digits) / 2);
+        n++;
+    }
+    if (n < 32) return -EOPNOTSUPP;
+    memcpy(boot, id, sizeof id);
+    return 0;
+}
+
 static int sync_descriptor(int fd) {
     int rc;
     do
@@ -386,6 +466,12 @@ void os_sleep_ms(unsigned ms) {
 uint64_t os_now_ms(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+uint64_t os_wall_ms(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 

@@ -50,6 +50,7 @@ int support_teardown(void **state) {
     (void)state;
     os_fail_never();
     os_fs_pretend(-1);
+    os_pretend_boot(NULL);
     os_record_to(NULL, NULL);
 #ifdef __linux__
     if (mounted && umount2(support_path("tmpfs"), MNT_DETACH)) return -1;
