@@ -34,6 +34,8 @@ large(File) ->
     ?assertEqual({0, 1}, classes(fun() -> {ok, _} = emmap:read(Mem, 1 bsl 20) end)),
     ?assertEqual({0, 1}, classes(fun() -> ok = emmap:pwrite(Mem, 0, Large) end)),
     ?assertEqual({0, 1}, classes(fun() -> ok = emmap:pwrite(Mem, 0, Unaligned) end)),
+    {ok, 0} = emmap:position(Mem, bof),
+    ?assertEqual({0, 1}, classes(fun() -> ok = emmap:write(Mem, Large) end)),
     %% The length of a list is not known before it has been walked.
     ?assertEqual({0, 1}, classes(fun() -> ok = emmap:pwrite(Mem, 0, ["a", <<"b">>]) end)).
 
@@ -54,6 +56,8 @@ calls(Options) ->
     [{pread, fun(Mem) -> {ok, _} = emmap:pread(Mem, 2 bsl 20, 64) end}] ++
     case Options of
         ?SHARED -> [{pwrite, fun(Mem) -> ok = emmap:pwrite(Mem, 2 bsl 20, <<"x">>) end},
+                    {write, fun(Mem) -> {ok, _} = emmap:position(Mem, 2 bsl 20),
+                                        ok = emmap:write(Mem, <<"x">>) end},
                     {patomic_add, fun(Mem) -> {ok, _} = emmap:patomic_add(Mem, 2 bsl 20, 1) end},
                     {read, fun(Mem) -> {ok, _} = emmap:read(Mem, 10) end}];
         _ -> []

@@ -52,7 +52,7 @@ static ERL_NIF_TERM run(ErlNifEnv *env, bool wait, int argc, const ERL_NIF_TERM 
     if (!decode(env, argc, argv, &call, &bad)) return bad;
     const int rc = file_word(call.file, wait, call.off, &call.word);
     if (rc == -EAGAIN && !wait) return atoms.undefined_;
-    nif_worked(env, wait, sizeof(uint64_t));
+    nif_worked(env, sizeof(uint64_t));
     if (rc == EMMAP_E_PAST_END) return nif_badarg(env, 2, atoms.past_end_);
     return rc ? nif_error(env, rc) : answer(env, &call);
 }

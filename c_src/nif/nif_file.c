@@ -185,7 +185,7 @@ static ERL_NIF_TERM copied(ErlNifEnv *env, struct handle *h, bool wait, uint64_t
     uint64_t got;
     const int rc = file_read(h->file, wait, off, buffer.data, len, &got);
     if (rc == 0) {
-        nif_worked(env, wait, got);
+        nif_worked(env, got);
         return nif_ok(env, nif_buffer_term(env, &buffer, got));
     }
     nif_buffer_drop(&buffer);
@@ -208,7 +208,7 @@ static ERL_NIF_TERM pread_with(ErlNifEnv *env, const ERL_NIF_TERM argv[], bool w
     if (rc == -EAGAIN && !wait) return atoms.undefined_;
     if (rc) return nif_read_error(env, rc);
     if (h->is_direct) {
-        nif_worked(env, wait, 0);
+        nif_worked(env, 0);
         return direct_binary(env, h, at, got);
     }
     if (got > NIF_NORMAL_BYTES && !wait) return atoms.undefined_;
@@ -254,7 +254,7 @@ ERL_NIF_TERM nif_file_pwrite_dirty_3(ErlNifEnv *env, int argc, const ERL_NIF_TER
     if (!get_write(env, argv, &h, &off, &bad)) return bad;
     if (!enif_inspect_iolist_as_binary(env, argv[2], &data))
         return nif_badarg(env, 3, atoms.not_iodata_);
-    nif_worked(env, true, data.size);
+    nif_worked(env, data.size);
     return nif_write_result(env, file_write(h->file, true, off, data.data, data.size));
 }
 
@@ -269,7 +269,7 @@ ERL_NIF_TERM nif_file_pwrite_3(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv
     if (!enif_inspect_binary(env, argv[2], &data)) return nif_badarg(env, 3, atoms.not_iodata_);
     const int rc = file_write(h->file, false, off, data.data, data.size);
     if (rc != -EAGAIN) {
-        nif_worked(env, false, data.size);
+        nif_worked(env, data.size);
         return nif_write_result(env, rc);
     }
     return enif_schedule_nif(env, "file_pwrite", ERL_NIF_DIRTY_JOB_IO_BOUND,

@@ -45,7 +45,7 @@ static ERL_NIF_TERM read_next(ErlNifEnv *env, bool wait, struct emmap_file *file
     for (int tries = 2; rc == -EBUSY; tries++)
         rc = try_next(env, wait, file, most, tries >= LINE_TRIES, &buffer, &len);
     if (rc) return nif_read_error(env, rc);
-    nif_worked(env, wait, len);
+    nif_worked(env, len);
     if (most == FILE_NEXT_LINE) len = newline_only(buffer.data, len);
     return nif_ok(env, nif_buffer_term(env, &buffer, len));
 }
@@ -93,7 +93,7 @@ ERL_NIF_TERM nif_file_write_dirty_2(ErlNifEnv *env, int argc, const ERL_NIF_TERM
     if (!file) return nif_badarg(env, 1, atoms.not_a_handle_);
     if (!enif_inspect_iolist_as_binary(env, argv[1], &data))
         return nif_badarg(env, 2, atoms.not_iodata_);
-    nif_worked(env, true, data.size);
+    nif_worked(env, data.size);
     return nif_write_result(env, file_write_next(file, true, data.data, data.size));
 }
 
@@ -104,7 +104,7 @@ ERL_NIF_TERM nif_file_write_2(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[
     if (!enif_inspect_binary(env, argv[1], &data)) return nif_badarg(env, 2, atoms.not_iodata_);
     const int rc = file_write_next(file, false, data.data, data.size);
     if (rc != -EAGAIN) {
-        nif_worked(env, false, data.size);
+        nif_worked(env, data.size);
         return nif_write_result(env, rc);
     }
     return enif_schedule_nif(env, "file_write", ERL_NIF_DIRTY_JOB_IO_BOUND, nif_file_write_dirty_2,

@@ -12,7 +12,8 @@
 struct nif_cell {
     _Alignas(64) struct nif_cell *next; /* set once */
     _Atomic uint64_t calls[NIF_CLASSES], bytes[NIF_CLASSES];
-    uint64_t uncharged; /* work of this thread, in bytes copied */
+    uint64_t uncharged;   /* work of this thread, in bytes copied */
+    enum nif_class class; /* of this thread, as long as it lives */
 };
 
 /* A call costs about as much as copying this many bytes; and a hundredth of a timeslice, 10 us, is
@@ -26,7 +27,9 @@ static struct nif_cell *new_cell(void) {
     void *memory;
     if (posix_memalign(&memory, _Alignof(struct nif_cell), sizeof(struct nif_cell))) return NULL;
     struct nif_cell *cell = memory;
-    *cell = (struct nif_cell){0};
+    *cell = (struct nif_cell){
+        .class = enif_thread_type() == ERL_NIF_THR_NORMAL_SCHEDULER ? NIF_NORMAL : NIF_DIRTY,
+    };
     struct runtime *rt = runtime_get();
     pthread_mutex_lock(&rt->lock);
     cell->next = rt->cells;
@@ -42,13 +45,12 @@ static void add(_Atomic uint64_t *counter, uint64_t by) {
                           memory_order_relaxed);
 }
 
-void nif_worked(ErlNifEnv *env, bool dirty, uint64_t bytes) {
+void nif_worked(ErlNifEnv *env, uint64_t bytes) {
     struct nif_cell *cell = own_cell ? own_cell : new_cell();
     if (!cell) return; /* a figure is lost, no more */
-    const enum nif_class class = dirty ? NIF_DIRTY : NIF_NORMAL;
-    add(&cell->calls[class], 1);
-    add(&cell->bytes[class], bytes);
-    if (dirty) return;
+    add(&cell->calls[cell->class], 1);
+    add(&cell->bytes[cell->class], bytes);
+    if (cell->class == NIF_DIRTY) return;
     cell->uncharged += bytes + CALL_BYTES;
     if (cell->uncharged < PERCENT_BYTES) return;
     const uint64_t percent = cell->uncharged / PERCENT_BYTES;
