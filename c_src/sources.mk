@@ -6,6 +6,7 @@ EMMAP_OS ?= $(or $(if $(filter Linux,$(SYSTEM)),linux),$(if $(filter Darwin,$(SY
 LIB_SOURCES := \
 	os/os_unix.c \
 	os/os_$(EMMAP_OS).c \
+	core/crc32c.c \
 	core/error.c \
 	core/fault.c \
 	core/inode.c \
