@@ -166,6 +166,19 @@ a_truncated_file_is_truncated_test() ->
          end || Call <- calls()]
     end).
 
+%% The page was found in memory a moment ago: the call meets the fault where it may not wait.
+a_file_truncated_just_now_is_truncated_test() ->
+    with_file(zeros(20000), fun(File, _) ->
+        [begin
+             emmap_test_lib:truncate(File, 20000),
+             {ok, Mem, _} = emmap:open(File, ?SHARED),
+             [{ok, _} = emmap:patomic_read_integer(Mem, 16000) || _ <- [1, 2]],
+             emmap_test_lib:truncate(File, 100),
+             ?assertEqual({error, truncated}, Call(Mem, 16000)),
+             close(Mem)
+         end || Call <- calls()]
+    end).
+
 %%--------------------------------------------------------------------------------- simple counters
 
 counters_count_set_and_read_test() ->

@@ -44,6 +44,14 @@ static bool decode(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[], struct c
     return true;
 }
 
+/* The call was made, but is not acknowledged; to find out why may wait. */
+static ERL_NIF_TERM reason_dirty(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    struct call call;
+    ERL_NIF_TERM bad;
+    if (!decode(env, argc, argv, &call, &bad)) return bad;
+    return nif_error(env, file_word_reason(call.file, call.off));
+}
+
 /* Runs the call where it is, or on a dirty scheduler when it would have to wait there. */
 static ERL_NIF_TERM run(ErlNifEnv *env, bool wait, int argc, const ERL_NIF_TERM argv[],
                         struct word_call word, answer *answer) {
@@ -52,6 +60,9 @@ static ERL_NIF_TERM run(ErlNifEnv *env, bool wait, int argc, const ERL_NIF_TERM 
     if (!decode(env, argc, argv, &call, &bad)) return bad;
     const int rc = file_word(call.file, wait, call.off, &call.word);
     if (rc == -EAGAIN && !wait) return atoms.undefined_;
+    if (rc == REGION_TOUCHED)
+        return enif_schedule_nif(env, "file_word", ERL_NIF_DIRTY_JOB_IO_BOUND, reason_dirty, argc,
+                                 argv);
     nif_worked(env, sizeof(uint64_t));
     if (rc == EMMAP_E_PAST_END) return nif_badarg(env, 2, atoms.past_end_);
     return rc ? nif_error(env, rc) : answer(env, &call);

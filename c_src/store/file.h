@@ -44,7 +44,10 @@ struct word_call {
     int64_t operand, expected;
     int64_t old; /* the answer */
 };
+/* REGION_TOUCHED, of those that change something, without wait: its page was replaced meanwhile, so
+ * that it is not acknowledged; it must not be done again. file_word_reason says why, and may wait. */
 int file_word(struct emmap_file *file, bool wait, uint64_t off, struct word_call *call);
+int file_word_reason(struct emmap_file *file, uint64_t off);
 
 /* The next bytes from the position on, or the next line with its newline, in two steps, so that the
  * caller can make room for them in between. After begin has answered 0 the position is held until

@@ -48,6 +48,12 @@ static void do_word(struct word_call *call, _Atomic uint64_t *word) {
     call->old = (int64_t)old;
 }
 
+int file_word_reason(struct emmap_file *file, uint64_t off) {
+    const uint64_t size = atomic_load_explicit(file->region->size_bytes, memory_order_acquire);
+    const int rc = region_settle(file->region, file->off + off, WORD, size, true);
+    return rc ? rc : -EIO;
+}
+
 /* The usual case; false: nothing is done yet, or may be done again. */
 static bool word_quick(struct emmap_file *file, bool wait, bool once, uint64_t off,
                        struct word_call *call, int *rc) {
@@ -62,9 +68,7 @@ static bool word_quick(struct emmap_file *file, bool wait, bool once, uint64_t o
     *rc = region_leave(file->region, q.from, WORD, q.marks_seen);
     if (*rc != REGION_TOUCHED && *rc != REGION_AGAIN) return true;
     /* As touch_again: not done twice, not acknowledged; and why. */
-    const uint64_t size = atomic_load(file->region->size_bytes);
-    *rc = region_settle(file->region, q.from, WORD, size, true);
-    if (*rc == 0) *rc = -EIO;
+    *rc = wait ? file_word_reason(file, off) : REGION_TOUCHED;
     return true;
 }
 

@@ -110,6 +110,7 @@ bool touch_again(struct touch *t, int *rc) {
     if (t->once && t->touched) {
         /* It may have reached the file before its page was replaced: done again it could count
          * twice. What the caller is told is why, and that it was not acknowledged. */
+        if (!t->wait) return touch_finish(t); /* REGION_TOUCHED: whoever may wait asks */
         *rc = region_settle(region, t->from, t->to - t->from, t->size_seen, true);
         if (*rc == 0) *rc = -EIO;
         return touch_finish(t);

@@ -62,7 +62,8 @@ static inline bool touch_quick(const struct emmap_file *file, bool wait, uint64_
  * touch_again must follow. */
 int touch_begin(struct touch *t, uint64_t off, uint64_t len_bytes, bool cut);
 int touch_end(struct touch *t);
-/* true to do it again; false with the caller's answer in *rc. */
+/* true to do it again; false with the caller's answer in *rc: REGION_TOUCHED, without wait, for what
+ * must not be done twice and may have been done. */
 bool touch_again(struct touch *t, int *rc);
 /* What a touch of no bytes answers wherever it is. */
 int touch_nothing(const struct emmap_file *file, uint64_t off);

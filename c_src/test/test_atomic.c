@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include "store/touch.h"
 #include "test/support.h"
@@ -117,10 +118,37 @@ static void an_add_that_may_have_been_done_is_never_again(void **state) {
     make_file(path, 2 * AT);
     struct emmap_file *file = must_open(path, RW, 0);
     assert_ok(emmap_file_store(file, AT, 7));
-    assert_int_equal(add_beside_a_fault(file, false), -EIO);
+    assert_int_equal(add_beside_a_fault(file, false), REGION_TOUCHED);
+    assert_int_equal(file_word_reason(file, AT), -EIO);
     assert_int_equal(integer(file, AT), 8);
     assert_int_equal(add_beside_a_fault(file, true), -EIO);
     assert_int_equal(integer(file, AT), 9);
+    emmap_file_free(file);
+    await_no_regions();
+}
+
+/* It asks the file system, maps, and waits for locks: only where the caller may wait. What the handler
+ * of the fault does is counted, too: it looks at the size and maps zeros. */
+static void why_an_add_was_not_acknowledged_is_asked_where_it_may_wait(void **state) {
+    (void)state;
+    const char *path = support_path("f");
+    make_file(path, 2 * page_bytes());
+    struct emmap_file *file = must_open(path, RW, 0);
+    struct word_call call = {.op = WORD_FETCH, .fetch = EMMAP_ADD, .operand = 1};
+    int rc = file_word(file, false, page_bytes(), &call);
+    while (rc == 0) { /* known to be in memory from now on; for a moment, so perhaps once more */
+        assert_ok(truncate(path, 8));
+        os_fail_never();
+        rc = file_word(file, false, page_bytes(), &call);
+        if (rc == -EAGAIN) {
+            assert_ok(truncate(path, 2 * (off_t)page_bytes()));
+            rc = file_word(file, false, page_bytes(), &call);
+            continue;
+        }
+        assert_int_equal(os_fail_seen(OS_CALL_ANY), 2);
+        assert_int_equal(rc, REGION_TOUCHED);
+        assert_int_equal(file_word_reason(file, page_bytes()), EMMAP_E_TRUNCATED);
+    }
     emmap_file_free(file);
     await_no_regions();
 }
@@ -239,6 +267,7 @@ int main(int argc, char **argv) {
         TEST(cas_stores_only_over_what_is_expected),
         TEST(impossible_places_are_refused_and_nothing_is_written),
         TEST(an_add_that_may_have_been_done_is_never_again),
+        TEST(why_an_add_was_not_acknowledged_is_asked_where_it_may_wait),
         TEST(an_add_that_finds_its_page_replaced_is_done_where_it_may_wait),
         TEST(threads_lose_no_add),
         TEST(a_killed_process_has_added_what_it_was_told),
