@@ -29,6 +29,11 @@ NIF_SOURCES := \
 	nif/nif.c \
 	nif/nif_atomic.c \
 	nif/nif_counters.c \
+	nif/nif_etf.c \
+	nif/nif_etf_atom.c \
+	nif/nif_etf_decode.c \
+	nif/nif_etf_encode.c \
+	nif/nif_etf_walk.c \
 	nif/nif_file.c \
 	nif/nif_options.c \
 	nif/nif_stream.c \

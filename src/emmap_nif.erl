@@ -7,7 +7,8 @@
          file_pwrite_dirty/3, file_write_dirty/2, file_read/2, file_read_line/1, file_write/2,
          file_position/3, file_truncate/1, file_allocate/3, file_advise/4, file_handle_info/1,
          file_add/3, file_sub/3, file_and/3, file_or/3, file_xor/3, file_exchange/3, file_cas/4,
-         file_load/2, file_store/3, counters_open/2]).
+         file_load/2, file_store/3, counters_open/2,
+         etf_encode/2, etf_encode_dirty/2, etf_decode/2]).
 -export_type([handle/0, badarg/0]).
 
 -nifs([file_open/4, file_close/1, file_resize/2, file_pread/3, file_pwrite/3, file_flush/1,
@@ -15,7 +16,8 @@
        file_pwrite_dirty/3, file_write_dirty/2, file_read/2, file_read_line/1, file_write/2,
        file_position/3, file_truncate/1, file_allocate/3, file_advise/4, file_handle_info/1,
        file_add/3, file_sub/3, file_and/3, file_or/3, file_xor/3, file_exchange/3, file_cas/4,
-       file_load/2, file_store/3, counters_open/2]).
+       file_load/2, file_store/3, counters_open/2,
+       etf_encode/2, etf_encode_dirty/2, etf_decode/2]).
 -on_load(init/0).
 
 -type handle() :: reference().
@@ -158,3 +160,14 @@ counters_open(_Name, _Count) -> erlang:nif_error(not_loaded).
 -spec handles() ->
     [{binary(), non_neg_integer(), shared | private, read | read_write, non_neg_integer()}].
 handles() -> erlang:nif_error(not_loaded).
+
+%% The codec of terms, for its tests: a limit in bytes, and whether atoms may be made.
+
+-spec etf_encode(term(), term()) -> binary() | {error, atom()} | badarg().
+etf_encode(_Term, _LimitBytes) -> erlang:nif_error(not_loaded).
+
+-spec etf_encode_dirty(term(), term()) -> binary() | {error, atom()} | badarg().
+etf_encode_dirty(_Term, _LimitBytes) -> erlang:nif_error(not_loaded).
+
+-spec etf_decode(term(), boolean()) -> {ok, term()} | {error, atom()} | badarg().
+etf_decode(_Binary, _Safe) -> erlang:nif_error(not_loaded).

@@ -14,7 +14,7 @@ all() ->
     [a_mapped_file_answers_as_a_raw_file].
 
 init_per_suite(Config) ->
-    case has_proper() of
+    case emmap_test_lib:has_proper() of
         true -> Config;
         false -> {skip, "PropEr is not here (Debian: erlang-proper)"}
     end.
@@ -27,12 +27,6 @@ init_per_testcase(Name, Config) ->
 
 end_per_testcase(_Name, Config) ->
     emmap_test_lib:end_case(Config).
-
-%% In the code path, or beside the other libraries of this OTP.
-has_proper() ->
-    Beside = filelib:wildcard(filename:join([code:lib_dir(), "proper*", "ebin"])),
-    code:ensure_loaded(proper) =:= {module, proper} orelse
-        (code:add_pathsz(Beside) =:= ok andalso code:ensure_loaded(proper) =:= {module, proper}).
 
 a_mapped_file_answers_as_a_raw_file(Config) ->
     {dir, Dir} = lists:keyfind(dir, 1, Config),

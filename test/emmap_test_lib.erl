@@ -11,7 +11,7 @@
 -export([wait_until/1, wait_until/2, descriptors/0, maps/0, maps_of/1, mappings/0, free_address/0,
          resident_bytes/0, no_huge_pages/1,
          nothing_is_left/0, badarg/3, ignore/1, is_reason/1]).
--export([is_root/0, run/2, with_tmpfs/3]).
+-export([is_root/0, has_proper/0, run/2, with_tmpfs/3]).
 -export([init_case/2, end_case/1, truncate_outside/2, page/0, alone/1, together/1]).
 
 -define(CALL_MS, 280000).
@@ -291,6 +291,12 @@ is_reason({error, Reason}) -> is_atom(Reason);
 is_reason(_) -> false.
 
 %%----------------------------------------------------------------------------------- the system
+
+%% PropEr, in the code path, or beside the other libraries of this OTP.
+has_proper() ->
+    Beside = filelib:wildcard(filename:join([code:lib_dir(), "proper*", "ebin"])),
+    code:ensure_loaded(proper) =:= {module, proper} orelse
+        (code:add_pathsz(Beside) =:= ok andalso code:ensure_loaded(proper) =:= {module, proper}).
 
 is_root() ->
     {0, Id} = run("id", ["-u"]),

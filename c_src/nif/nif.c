@@ -1,5 +1,6 @@
 /* nif.c -- loading, and the table of functions with the scheduler that each runs on. */
 #include "nif/nif.h"
+#include "nif/nif_etf.h"
 
 #include "core/runtime.h"
 
@@ -47,7 +48,7 @@ static void unload(ErlNifEnv *env, void *priv_data) {
 
 static ErlNifFunc functions[] = {
 #define NIF_ENTRY(name, arity, flags) {#name, arity, nif_##name##_##arity, flags},
-    NIF_FILE_CALLS(NIF_ENTRY) NIF_ENTRY(error_message, 1, 0)
+    NIF_FILE_CALLS(NIF_ENTRY) NIF_ETF_CALLS(NIF_ENTRY) NIF_ENTRY(error_message, 1, 0)
 #undef NIF_ENTRY
 };
 
