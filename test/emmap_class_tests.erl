@@ -5,7 +5,7 @@
 
 -include_lib("eunit/include/eunit.hrl").
 
--export([small_and_resident/1, large/1, cold/1, lines/1]).
+-export([small_and_resident/1, large/1, cold/1, lines/1, charged/1]).
 
 -define(SIZE, 4 bsl 20).
 -define(SHARED, [write, shared]).
@@ -105,6 +105,40 @@ read_classes(File) ->
     Classes = classes(fun() -> {ok, _} = emmap:pread(Mem, 2 bsl 20, 64) end),
     ok = emmap:close(Mem),
     Classes.
+
+%% A call takes the time of one reduction or of many: what it costs is charged as such, so that the
+%% process gives way in time.
+what_a_call_costs_is_charged_test_() ->
+    in_own_vm(fun charged/1).
+
+charged(File) ->
+    {ok, Mem, _} = emmap:open(File, ?SHARED),
+    wait_for_pages(Mem),
+    Of = fun(Call, Data) -> reductions(fun() -> times(100, fun() -> Call(Data) end) end) end,
+    %% 100 times 64 KiB take four timeslices of 4000 reductions.
+    Read = fun(Len) -> {ok, _} = emmap:pread(Mem, 0, Len) end,
+    Write = fun(Len) -> ok = emmap:pwrite(Mem, 0, binary:copy(<<"x">>, Len)) end,
+    Next = fun(Len) -> {ok, _} = emmap:position(Mem, bof), {ok, _} = emmap:read(Mem, Len) end,
+    [?assert(Of(Call, 65536) > Of(Call, 8) + 10000) || Call <- [Read, Write, Next]],
+    %% A question to the kernel, for each first call to a block of 64 KiB.
+    emmap_test_lib:wait_until(fun() -> looks(File) > 300 end),
+    %% Another one, for each read past the end where no server is asked.
+    Past = fun(Off) -> reductions(fun() -> times(1000, fun() -> emmap:pread(Mem, Off, 8) end) end) end,
+    maps:get(space, emmap:info(Mem)) =/= reserved orelse ?assert(Past(?SIZE) > Past(0) + 1500).
+
+%% What the questions for 60 blocks cost. Half a second later all are asked again.
+looks(File) ->
+    {ok, Mem, _} = emmap:open(File, ?SHARED),
+    [First, Again] = [reductions(fun() -> [{ok, _} = emmap:pread(Mem, Block bsl 16, 8)
+                                           || Block <- lists:seq(0, 59)] end) || _ <- [1, 2]],
+    ok = emmap:close(Mem),
+    First - Again.
+
+reductions(Fun) ->
+    {reductions, Before} = process_info(self(), reductions),
+    _ = Fun(),
+    {reductions, After} = process_info(self(), reductions),
+    After - Before.
 
 %%--------------------------------------------------------------------------------------- helpers
 

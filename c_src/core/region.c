@@ -109,6 +109,7 @@ int region_open(int fd, struct inode *inode, const struct region_options *option
         .has_file = true,
         .serial = atomic_fetch_add(&runtime_get()->region_serial, 1) % (1u << 20),
         .asks_mincore = options->own || options->write,
+        .size_waits = options->size_waits,
         .pins = 1,
         .refs = 2, /* the caller's, and one for all pins together */
         .own_size = options->size_bytes,

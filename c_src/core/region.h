@@ -58,6 +58,7 @@ struct emmap_region {
     struct inode *inode;
     uint32_t serial;            /* of the regions of this OS process, modulo 2^20 */
     bool asks_mincore;          /* which tells this OS process the truth of the file */
+    bool size_waits;            /* to ask for the file's size may wait: for a network, a server */
     _Atomic uint64_t file_span; /* from map_off on, what maps the file; a private region has
                                    memory of its own behind. Written under lock. */
 
@@ -80,6 +81,7 @@ struct region_options {
     uint64_t stretch_bytes; /* to reserve from off on; halved, down to size_bytes, where refused */
     bool shared, write;
     bool own;            /* the OS process owns the file, or may write it */
+    bool size_waits;     /* see struct emmap_region */
     unsigned map_flags;  /* of enum os_map_flag, for the mapping of the file or the memory */
     void *address;       /* with OS_MAP_AT in map_flags */
     uint64_t page_bytes; /* 0: the system's */

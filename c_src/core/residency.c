@@ -1,6 +1,7 @@
 /* residency.c -- see residency.h. */
 #include "core/residency.h"
 
+#include "core/charge.h"
 #include "core/region.h"
 #include "os/os.h"
 
@@ -24,13 +25,15 @@ static uint32_t ask_mincore(const struct emmap_region *region, uint64_t block, u
 }
 
 /* For who may neither write nor owns the file mincore calls every page resident. Reading without
- * waiting tells the truth, at the price of a copy, and up to the first page that is not there. */
+ * waiting tells the truth, at the price of a copy, and up to the first page that is not there: so
+ * only of what is wanted. */
 static uint32_t ask_read(const struct emmap_region *region, uint64_t block, uint64_t at,
                          uint64_t end) {
     uint32_t parts = 0;
     while (at < end) {
         uint64_t got = 0;
         if (os_read_resident(region->fd, at, end - at, &got)) return 0;
+        charge_add(got);
         const uint64_t stop =
             at + got == end ? end : (at + got) >> RESIDENCY_PART_SHIFT << RESIDENCY_PART_SHIFT;
         if (stop > at) parts |= residency_parts(block, at, stop);
@@ -41,14 +44,21 @@ static uint32_t ask_read(const struct emmap_region *region, uint64_t block, uint
 }
 
 /* Asks for the whole of a block, as far as it lies within the file: who reads on finds an answer.
- */
-static uint32_t ask(struct emmap_region *region, uint64_t block) {
+ * Where asking is a copy, only for the parts that are wanted. */
+static uint32_t ask(struct emmap_region *region, uint64_t block, uint32_t wanted) {
     const uint64_t size = atomic_load_explicit(region->size_bytes, memory_order_relaxed);
     const uint64_t limit = size < region_limit(region) ? size : region_limit(region);
     const uint64_t start = block << RESIDENCY_SHIFT;
-    const uint64_t at = start > region->map_off ? start : region->map_off;
-    const uint64_t end = limit < start + BLOCK_BYTES ? limit : start + BLOCK_BYTES;
+    uint64_t first = start;
+    uint64_t last = start + BLOCK_BYTES;
+    if (!region->asks_mincore) {
+        first = start + ((uint64_t)__builtin_ctz(wanted) << RESIDENCY_PART_SHIFT);
+        last = start + ((uint64_t)(32 - __builtin_clz(wanted)) << RESIDENCY_PART_SHIFT);
+    }
+    const uint64_t at = first > region->map_off ? first : region->map_off;
+    const uint64_t end = limit < last ? limit : last;
     if (at >= end || !region_pin(region)) return 0;
+    charge_add(CHARGE_LOOK_BYTES);
     const uint32_t parts = region->asks_mincore ? ask_mincore(region, block, at, end)
                                                 : ask_read(region, block, at, end);
     region_unpin(region);
@@ -58,12 +68,14 @@ static uint32_t ask(struct emmap_region *region, uint64_t block) {
 static bool block_is_resident(struct emmap_region *region, uint64_t block, uint32_t wanted) {
     const uint32_t moment = atomic_load_explicit(&runtime_get()->moment, memory_order_relaxed);
     struct residency *residency = &runtime_get()->residency;
-    if (residency_remembered(residency, moment, region->serial, block, wanted)) return true;
-    const uint32_t parts = ask(region, block);
-    if (block < RESIDENCY_BLOCKS)
-        atomic_store_explicit(&residency->entries[residency_place(region->serial, block)],
-                              residency_word(region->serial, block, moment) | parts,
-                              memory_order_relaxed);
+    _Atomic uint64_t *entry = &residency->entries[residency_place(region->serial, block)];
+    const uint64_t word = residency_word(region->serial, block, moment);
+    const uint64_t seen = atomic_load_explicit(entry, memory_order_relaxed);
+    const bool ours = block < RESIDENCY_BLOCKS && (seen ^ word) >> 16 == 0;
+    const uint32_t known = ours ? (uint32_t)seen & RESIDENCY_ALL_PARTS : 0;
+    if ((known & wanted) == wanted) return true;
+    const uint32_t parts = known | ask(region, block, wanted);
+    if (block < RESIDENCY_BLOCKS) atomic_store_explicit(entry, word | parts, memory_order_relaxed);
     return (parts & wanted) == wanted;
 }
 

@@ -1,8 +1,8 @@
 /* residency.h -- may these bytes be touched without waiting for the disk?
  *
  * Asked of the kernel for a block of 64 KiB at a time, and remembered for a moment, which passes
- * every 0.4 s: a look costs 1 us, to remember 1 ns. What the kernel evicts within the moment is
- * waited for where it is touched. */
+ * every 0.4 s: a look costs 1 us, which is charged (charge.h), to remember 1 ns. What the kernel
+ * evicts within the moment is waited for where it is touched. */
 #ifndef EMMAP_CORE_RESIDENCY_H
 #define EMMAP_CORE_RESIDENCY_H
 
@@ -22,7 +22,12 @@ struct residency {
     _Atomic uint64_t entries[RESIDENCY_ENTRIES];
 };
 
-enum { RESIDENCY_SHIFT = 16, RESIDENCY_PARTS = 16, RESIDENCY_PART_SHIFT = RESIDENCY_SHIFT - 4 };
+enum {
+    RESIDENCY_SHIFT = 16,
+    RESIDENCY_PARTS = 16,
+    RESIDENCY_PART_SHIFT = RESIDENCY_SHIFT - 4,
+    RESIDENCY_ALL_PARTS = (1 << RESIDENCY_PARTS) - 1
+};
 
 /* The parts of a block that [from, to), not empty, touches. */
 static inline uint32_t residency_parts(uint64_t block, uint64_t from, uint64_t to) {

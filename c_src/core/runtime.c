@@ -3,6 +3,7 @@
 
 #include <errno.h>
 
+#include "core/charge.h"
 #include "core/region.h"
 #include "os/os.h"
 
@@ -14,6 +15,8 @@ static struct runtime own = {
     .pool_lock = PTHREAD_MUTEX_INITIALIZER,
     .pool_last = &own.pool_first,
 };
+
+_Thread_local struct thread this_thread;
 
 /* Changed only by runtime_adopt, while the library is being loaded and nobody else calls it. */
 static struct runtime *current = &own;

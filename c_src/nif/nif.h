@@ -116,9 +116,11 @@ bool nif_get_name(ErlNifEnv *env, ERL_NIF_TERM term, char **out, ERL_NIF_TERM *w
 ERL_NIF_TERM nif_read_error(ErlNifEnv *env, int rc);   /* past the end: eof */
 ERL_NIF_TERM nif_write_result(ErlNifEnv *env, int rc); /* past the end: badarg 2 */
 
-/* nif_work.c: a call that touched bytes, counted for the kind of scheduler that it ran on */
+/* nif_work.c: a call that touched bytes, counted for the kind of scheduler that it ran on; and one
+ * that found none to touch. Both are charged. */
 enum nif_class { NIF_NORMAL, NIF_DIRTY, NIF_CLASSES };
 void nif_worked(ErlNifEnv *env, uint64_t bytes);
+void nif_tried(ErlNifEnv *env);
 struct nif_totals {
     uint64_t calls[NIF_CLASSES], bytes[NIF_CLASSES];
 };

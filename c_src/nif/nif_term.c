@@ -72,6 +72,7 @@ void nif_buffer_drop(struct nif_buffer *buffer) {
 }
 
 ERL_NIF_TERM nif_read_error(ErlNifEnv *env, int rc) {
+    nif_tried(env);
     return rc == EMMAP_E_PAST_END ? atoms.eof_ : nif_error(env, rc);
 }
 

@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
+#include "core/charge.h"
 #include "core/runtime.h"
 #include "nif/nif.h"
 
@@ -21,11 +22,9 @@ struct nif_cell {
  * time. */
 enum { CALL_BYTES = 192, PERCENT_BYTES = 16 << 10 };
 
-static _Thread_local struct nif_cell *own_cell;
-
-static struct nif_cell *new_cell(void) {
+static bool new_cell(struct thread *own) {
     void *memory;
-    if (posix_memalign(&memory, _Alignof(struct nif_cell), sizeof(struct nif_cell))) return NULL;
+    if (posix_memalign(&memory, _Alignof(struct nif_cell), sizeof(struct nif_cell))) return false;
     struct nif_cell *cell = memory;
     *cell = (struct nif_cell){
         .class = enif_thread_type() == ERL_NIF_THR_NORMAL_SCHEDULER ? NIF_NORMAL : NIF_DIRTY,
@@ -35,8 +34,8 @@ static struct nif_cell *new_cell(void) {
     cell->next = rt->cells;
     rt->cells = cell;
     pthread_mutex_unlock(&rt->lock);
-    own_cell = cell;
-    return cell;
+    own->cell = cell;
+    return true;
 }
 
 /* The only writer is this thread. */
@@ -45,17 +44,29 @@ static void add(_Atomic uint64_t *counter, uint64_t by) {
                           memory_order_relaxed);
 }
 
-void nif_worked(ErlNifEnv *env, uint64_t bytes) {
-    struct nif_cell *cell = own_cell ? own_cell : new_cell();
-    if (!cell) return; /* a figure is lost, no more */
-    add(&cell->calls[cell->class], 1);
-    add(&cell->bytes[cell->class], bytes);
+static void charge(ErlNifEnv *env, struct thread *own, uint64_t bytes) {
+    struct nif_cell *cell = own->cell;
+    const uint64_t asked = charge_take(own);
     if (cell->class == NIF_DIRTY) return;
-    cell->uncharged += bytes + CALL_BYTES;
+    cell->uncharged += bytes + asked + CALL_BYTES;
     if (cell->uncharged < PERCENT_BYTES) return;
     const uint64_t percent = cell->uncharged / PERCENT_BYTES;
     cell->uncharged %= PERCENT_BYTES;
     (void)enif_consume_timeslice(env, percent < 100 ? (int)percent : 100);
+}
+
+void nif_worked(ErlNifEnv *env, uint64_t bytes) {
+    struct thread *own = &this_thread;
+    if (!own->cell && !new_cell(own)) return; /* a figure is lost, no more */
+    struct nif_cell *cell = own->cell;
+    add(&cell->calls[cell->class], 1);
+    add(&cell->bytes[cell->class], bytes);
+    charge(env, own, bytes);
+}
+
+void nif_tried(ErlNifEnv *env) {
+    struct thread *own = &this_thread;
+    if (own->cell || new_cell(own)) charge(env, own, 0);
 }
 
 struct nif_totals nif_work_totals(void) {

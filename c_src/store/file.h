@@ -28,8 +28,8 @@ struct emmap_file {
     struct emmap_file *next, **at; /* among the open handles */
 };
 
-/* What emmap.h has, with a choice: without wait -EAGAIN where the call would wait for a lock or for
- * the file system (beside the pages themselves). */
+/* What emmap.h has, with a choice: without wait -EAGAIN where the call would wait for a lock, for the
+ * disk, or for the file system. (A local one is asked for the size past the known end: 0.2 us.) */
 int file_read(struct emmap_file *file, bool wait, uint64_t off, void *buf, uint64_t len_bytes,
               uint64_t *got_bytes);
 int file_write(struct emmap_file *file, bool wait, uint64_t off, const void *data,

@@ -248,6 +248,7 @@ struct opening {
     int fd;
     bool made;
     struct os_stat st;
+    struct os_fs fs;
 };
 
 /* A file that this open made and could not finish; one that somebody else has found and given a
@@ -262,10 +263,9 @@ static int open_descriptor(struct opening *o) {
     if (rc) return rc;
     rc = os_fstat(o->fd, &o->st);
     if (rc == 0) rc = check_type(&o->st);
-    struct os_fs fs;
-    if (rc == 0) rc = os_fs(o->fd, &fs);
-    if (rc == 0 && fs.kind == OS_FS_HUGE) rc = EMMAP_E_NOTSUP;
-    if (rc == 0 && fs.kind == OS_FS_NETWORK && !has(o->options, EMMAP_FORCE))
+    if (rc == 0) rc = os_fs(o->fd, &o->fs);
+    if (rc == 0 && o->fs.kind == OS_FS_HUGE) rc = EMMAP_E_NOTSUP;
+    if (rc == 0 && o->fs.kind == OS_FS_NETWORK && !has(o->options, EMMAP_FORCE))
         rc = EMMAP_E_NETWORK_FS;
     if (rc == 0) return 0;
     unmake(o);
@@ -318,6 +318,7 @@ static int map_and_size(const struct opening *o, struct emmap_region **out, uint
         .shared = has(options, EMMAP_SHARED),
         .write = has(options, EMMAP_WRITE),
         .own = o->st.own,
+        .size_waits = o->fs.kind != OS_FS_LOCAL,
         .map_flags = map_flags_of(options),
         .address = (void *)(uintptr_t)options->address,
     };

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 
+#include "core/charge.h"
 #include "os/os.h"
 
 /* A page that faults again and again after it was mapped back is given up. What is met before the
@@ -19,7 +20,9 @@ static int known_size(struct touch *t) {
     struct emmap_region *region = t->file->region;
     t->size_seen = atomic_load_explicit(region->size_bytes, memory_order_acquire);
     if (t->to <= t->size_seen || !region->shared) return 0;
+    if (!t->wait && region->size_waits) return -EAGAIN;
     if (!region_pin(region)) return EMMAP_E_CLOSED;
+    charge_add(CHARGE_SIZE_BYTES);
     const int rc = inode_refresh(region->inode, region->fd, t->wait, &t->size_seen);
     region_unpin(region);
     return rc;

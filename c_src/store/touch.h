@@ -20,8 +20,8 @@
 
 struct touch {
     struct emmap_file *file;
-    bool wait;      /* else -EAGAIN instead of locks, the file system, and the disk, while
-                       nothing is done that must not be done twice */
+    bool wait;      /* else -EAGAIN instead of locks, the file system, and the disk; but a local
+                       file system is asked for the size by who reaches past the known end */
     bool last_only; /* only the last byte will be touched */
     bool once;      /* must not be done twice: while pages are replaced it excludes healing */
     bool alone;     /* holds the region's lock, so that nothing is mapped back */
