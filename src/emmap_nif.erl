@@ -8,7 +8,7 @@
          file_position/3, file_truncate/1, file_allocate/3, file_advise/4, file_handle_info/1,
          file_add/3, file_sub/3, file_and/3, file_or/3, file_xor/3, file_exchange/3, file_cas/4,
          file_load/2, file_store/3, counters_open/2,
-         etf_encode/2, etf_encode_dirty/2, etf_decode/2]).
+         etf_encode/2, etf_encode_dirty/2, etf_decode/2, etf_decode_dirty/2]).
 -export_type([handle/0, badarg/0]).
 
 -nifs([file_open/4, file_close/1, file_resize/2, file_pread/3, file_pwrite/3, file_flush/1,
@@ -17,7 +17,7 @@
        file_position/3, file_truncate/1, file_allocate/3, file_advise/4, file_handle_info/1,
        file_add/3, file_sub/3, file_and/3, file_or/3, file_xor/3, file_exchange/3, file_cas/4,
        file_load/2, file_store/3, counters_open/2,
-       etf_encode/2, etf_encode_dirty/2, etf_decode/2]).
+       etf_encode/2, etf_encode_dirty/2, etf_decode/2, etf_decode_dirty/2]).
 -on_load(init/0).
 
 -type handle() :: reference().
@@ -171,3 +171,6 @@ etf_encode_dirty(_Term, _LimitBytes) -> erlang:nif_error(not_loaded).
 
 -spec etf_decode(term(), boolean()) -> {ok, term()} | {error, atom()} | badarg().
 etf_decode(_Binary, _Safe) -> erlang:nif_error(not_loaded).
+
+-spec etf_decode_dirty(term(), boolean()) -> {ok, term()} | {error, atom()} | badarg().
+etf_decode_dirty(_Binary, _Safe) -> erlang:nif_error(not_loaded).

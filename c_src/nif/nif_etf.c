@@ -34,23 +34,25 @@ ERL_NIF_TERM nif_etf_encode_dirty_2(ErlNifEnv *env, int argc, const ERL_NIF_TERM
     return encode(env, argv, true);
 }
 
-static ERL_NIF_TERM decode(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
-    (void)argc;
+static ERL_NIF_TERM decode(ErlNifEnv *env, const ERL_NIF_TERM argv[], unsigned flags) {
     ErlNifBinary data;
     if (!enif_inspect_binary(env, argv[0], &data)) return nif_badarg(env, 1, atoms.not_a_binary_);
+    if (nif_is(argv[1], atoms.true_)) flags |= ETF_SAFE;
     ERL_NIF_TERM term;
-    const bool safe = nif_is(argv[1], atoms.true_);
-    const int rc = etf_decode_binary(env, argv[0], 0, data.data, data.size, safe, &term);
+    const int rc = etf_decode_binary(env, argv[0], 0, data.data, data.size, flags, &term);
     if (rc == 0) return nif_ok(env, term);
     if (rc == -EPERM) return enif_make_tuple2(env, atoms.error_, nif_atom(env, "unsafe_term"));
     return nif_error(env, rc);
 }
 
-/* etf_decode(Binary, Safe) -> {ok, Term} | {error, corrupt | unsafe_term} */
+/* etf_decode(Binary, Safe) -> {ok, Term} | {error, corrupt | unsafe_term | eagain} */
 ERL_NIF_TERM nif_etf_decode_2(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
-    ErlNifBinary data;
-    if (enif_inspect_binary(env, argv[0], &data) && data.size > NIF_NORMAL_BYTES)
-        return enif_schedule_nif(env, "etf_decode", ERL_NIF_DIRTY_JOB_CPU_BOUND, decode, argc,
-                                 argv);
-    return decode(env, argc, argv);
+    (void)argc;
+    return decode(env, argv, 0);
+}
+
+/* etf_decode_dirty(Binary, Safe) -> {ok, Term} | {error, corrupt | unsafe_term} */
+ERL_NIF_TERM nif_etf_decode_dirty_2(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)argc;
+    return decode(env, argv, ETF_DIRTY);
 }

@@ -52,22 +52,31 @@ static inline void etf_buffer_fini(struct etf_buffer *buffer) {
 int etf_encode(ErlNifEnv *env, ERL_NIF_TERM term, size_t limit_bytes, bool dirty,
                struct etf_buffer *out);
 
+/* How etf_decode may work. */
+enum {
+    ETF_SAFE = 1, /* make no atom, and no fun that the VM thinks unsafe */
+    ETF_DIRTY = 2 /* on a dirty scheduler: as long as it takes */
+};
+
+/* Not dirty: so many bytes are decoded in any case, in less than half a millisecond; longer data of
+ * more terms than that, or that the VM must decode, is not. */
+enum { ETF_SHORT_BYTES = 8 << 10, ETF_SHORT_TERMS = 4000 };
+
 /* etf_decode -- the term that these bytes are, all of them
  *
  *   data   private memory: nobody changes it during the call
- *   safe   make no atom, and no fun of a module that is not loaded
- *
- * Takes up to 50 ns a byte: more than NIF_NORMAL_BYTES belong on a dirty scheduler.
+ *   flags  ETF_SAFE, ETF_DIRTY
  *
  * Returns  0 | EMMAP_E_CORRUPT (malformed, more bytes than the term, compressed)
- *          | -EPERM (sound, but not safe) | -ENOMEM
+ *          | -EPERM (sound, but not safe) | -EAGAIN (not dirty, see above) | -ENOMEM
  */
-int etf_decode(ErlNifEnv *env, const unsigned char *data, size_t len, bool safe, ERL_NIF_TERM *out);
+int etf_decode(ErlNifEnv *env, const unsigned char *data, size_t len, unsigned flags,
+               ERL_NIF_TERM *out);
 
 /* The same for the bytes of `binary` from `off` on, which lie at data: binaries of more than 64
  * bytes in the result are parts of it, not copies, and keep it. */
 int etf_decode_binary(ErlNifEnv *env, ERL_NIF_TERM binary, size_t off, const unsigned char *data,
-                      size_t len, bool safe, ERL_NIF_TERM *out);
+                      size_t len, unsigned flags, ERL_NIF_TERM *out);
 
 /* ------------------------------------------------------------------------- within the codec */
 
@@ -171,9 +180,11 @@ bool etf_walk_unsafe(ErlNifEnv *env, const unsigned char *data, size_t len);
 #define NIF_ETF_CALLS(X)                                \
     X(etf_encode, 2, 0)                                 \
     X(etf_encode_dirty, 2, ERL_NIF_DIRTY_JOB_CPU_BOUND) \
-    X(etf_decode, 2, 0)
+    X(etf_decode, 2, 0)                                 \
+    X(etf_decode_dirty, 2, ERL_NIF_DIRTY_JOB_CPU_BOUND)
 ERL_NIF_TERM nif_etf_encode_2(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]);
 ERL_NIF_TERM nif_etf_encode_dirty_2(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]);
 ERL_NIF_TERM nif_etf_decode_2(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]);
+ERL_NIF_TERM nif_etf_decode_dirty_2(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]);
 
 #endif

@@ -37,6 +37,7 @@ struct decoder {
     ERL_NIF_TERM binary; /* that the bytes lie in, if is_binary: begin is at off */
     size_t off;
     bool is_binary, safe;
+    size_t terms_left; /* that may be decoded here */
     unsigned depth;
     uint64_t pending; /* terms that must still follow */
     size_t count, cap;
@@ -127,6 +128,8 @@ static int get_string(struct decoder *d, ERL_NIF_TERM *out) {
     const size_t len = etf_get16(d->p);
     d->p += 2;
     if (left(d) < len) return EMMAP_E_CORRUPT;
+    if (len / 8 > d->terms_left) return -EAGAIN;
+    d->terms_left -= len / 8; /* a byte takes less than a term */
     const int rc = reserve(d, len);
     if (rc) return rc;
     ERL_NIF_TERM *chars = d->values + d->count;
@@ -273,6 +276,7 @@ static int decode_all(struct decoder *d, ERL_NIF_TERM *out) {
     ERL_NIF_TERM term = 0;
     do {
         bool begun;
+        if (d->terms_left-- == 0) return -EAGAIN;
         int rc = decode_one(d, &begun, &term);
         if (rc) return rc;
         if (begun) continue;
@@ -300,12 +304,16 @@ static int decode_by_vm(ErlNifEnv *env, const unsigned char *data, size_t len, b
     return safe && used == 0 && etf_walk_unsafe(env, data, len) ? -EPERM : EMMAP_E_CORRUPT;
 }
 
-static int decode(struct decoder *d, const unsigned char *data, size_t len, ERL_NIF_TERM *out) {
+static int decode(struct decoder *d, const unsigned char *data, size_t len, unsigned flags,
+                  ERL_NIF_TERM *out) {
     if (len < 2 || data[0] != ETF_VERSION) return EMMAP_E_CORRUPT;
+    const bool bounded = len > ETF_SHORT_BYTES && !(flags & ETF_DIRTY);
     d->cache = etf_atom_cache();
     d->begin = data;
     d->p = data + 1;
     d->end = data + len;
+    d->safe = flags & ETF_SAFE;
+    d->terms_left = bounded ? ETF_SHORT_TERMS : SIZE_MAX;
     d->depth = 0;
     d->pending = 1;
     d->count = 0;
@@ -313,29 +321,26 @@ static int decode(struct decoder *d, const unsigned char *data, size_t len, ERL_
     d->values = d->few;
     int rc = decode_all(d, out);
     if (d->values != d->few) enif_free(d->values);
-    if (rc == BY_VM)
-        rc = decode_by_vm(d->env, data, len, d->safe, out);
-    else if (rc == -EPERM) /* the rest may not be sound */
-        rc = etf_walk(data, len) ? EMMAP_E_CORRUPT : -EPERM;
-    return rc;
+    if (rc != BY_VM && rc != -EPERM) return rc;
+    if (bounded) return -EAGAIN;
+    if (rc == BY_VM) return decode_by_vm(d->env, data, len, d->safe, out);
+    return etf_walk(data, len) ? EMMAP_E_CORRUPT : -EPERM; /* the rest may not be sound */
 }
 
-int etf_decode(ErlNifEnv *env, const unsigned char *data, size_t len, bool safe,
+int etf_decode(ErlNifEnv *env, const unsigned char *data, size_t len, unsigned flags,
                ERL_NIF_TERM *out) {
     struct decoder d; /* its values and frames are set as they are used */
     d.env = env;
     d.is_binary = false;
-    d.safe = safe;
-    return decode(&d, data, len, out);
+    return decode(&d, data, len, flags, out);
 }
 
 int etf_decode_binary(ErlNifEnv *env, ERL_NIF_TERM binary, size_t off, const unsigned char *data,
-                      size_t len, bool safe, ERL_NIF_TERM *out) {
+                      size_t len, unsigned flags, ERL_NIF_TERM *out) {
     struct decoder d;
     d.env = env;
     d.is_binary = true;
     d.binary = binary;
     d.off = off;
-    d.safe = safe;
-    return decode(&d, data, len, out);
+    return decode(&d, data, len, flags, out);
 }
