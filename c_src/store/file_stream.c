@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "core/charge.h"
 #include "store/file.h"
 #include "store/touch.h"
 
@@ -53,7 +54,10 @@ static int line_length(struct emmap_file *file, bool wait, uint64_t off, struct 
             return 0;
         }
         scanned += t.to - t.from;
-        if (!wait) return -EAGAIN;
+        if (!wait) {
+            charge_add(scanned);
+            return -EAGAIN;
+        }
     }
 }
 

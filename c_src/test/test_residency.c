@@ -2,6 +2,7 @@
  * and what they are charged for that. */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/charge.h"
 #include "os/os.h"
@@ -98,11 +99,47 @@ static void only_a_local_file_system_is_asked_for_the_size(void **state) {
     assert_int_equal(past_the_end(path, OS_FS_NETWORK), -EAGAIN);
 }
 
+/* Line after line of a file, by a caller that may not wait: the one that is longer than a block is not
+ * scanned to its end, and what was scanned is charged. */
+static void a_long_line_is_left_to_who_may_wait(void **state) {
+    (void)state;
+    const char *path = support_path("f");
+    make_file(path, FILE_BYTES);
+    struct emmap_file *file = must_open(path, RW, 0);
+    struct file_next next;
+    uint8_t buf[10];
+    uint64_t position;
+    uint8_t *line = malloc(FILE_BYTES);
+    assert_non_null(line);
+    memset(line, 'x', FILE_BYTES);
+    memcpy(line, "short\n", 6);
+    line[FILE_BYTES - 1] = '\n';
+    assert_ok(emmap_file_write(file, 0, line, FILE_BYTES));
+    free(line);
+    assert_ok(file_next_begin(file, false, FILE_NEXT_LINE, &next));
+    assert_int_equal(next.len_bytes, 6);
+    assert_ok(file_next_end(file, false, &next, buf));
+    os_fail_never();
+    (void)charge_take(&this_thread);
+    assert_int_equal(file_next_begin(file, false, FILE_NEXT_LINE, &next), -EAGAIN);
+    const uint64_t looks = os_fail_seen(OS_CALL_RESIDENT);
+    assert_in_range(looks, 0, 2); /* it begins in one block and goes on in the next */
+    assert_int_equal(charge_take(&this_thread), looks * CHARGE_LOOK_BYTES + BLOCK_BYTES);
+    assert_ok(file_seek(file, false, FILE_SEEK_CUR, 0, &position)); /* it is not held */
+    assert_int_equal(position, 6);
+    assert_ok(file_next_begin(file, true, FILE_NEXT_LINE, &next));
+    assert_int_equal(next.len_bytes, FILE_BYTES - 6);
+    assert_int_equal(file_next_end(file, true, &next, NULL), -EAGAIN);
+    emmap_file_free(file);
+    await_no_regions();
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(a_look_is_charged_and_remembered_for_its_block),
         TEST(who_is_not_told_asks_for_what_it_reads_and_no_more),
         TEST(only_a_local_file_system_is_asked_for_the_size),
+        TEST(a_long_line_is_left_to_who_may_wait),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
