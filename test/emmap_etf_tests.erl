@@ -10,6 +10,9 @@
 
 %% ------------------------------------------------------------------------------- there and back
 
+each_integer_comes_back_test() ->
+    [comes_back(Integer) || Integer <- edges()].
+
 every_kind_of_term_comes_back_test_() ->
     [{lists:concat(["comes back: ", Name]), {timeout, 60, fun() -> comes_back(Term) end}}
      || {Name, Term} <- terms()].
@@ -47,12 +50,8 @@ decode(Bytes, Safe) ->
     Dirty.
 
 terms() ->
-    Edges = [B + D || E <- [0, 7, 8, 15, 16, 27, 28, 31, 32, 58, 59, 60, 62, 63, 64, 65, 128, 2040,
-                            2048, 8000],
-                      B <- [1 bsl E, -(1 bsl E)], D <- [-2, -1, 0, 1, 2]],
     Lengths = [0, 1, 58, 59, 60, 63, 64, 65, 1023, 1024, 1025, 5000],
-    [{"integers", Edges},
-     {"each integer alone", list_to_tuple(Edges)},
+    [{"integers", edges()},
      {"floats", [0.0, -0.0, 1.5, -1.5, 1.0e308, 5.0e-324, 0.1]},
      {"-0.0", -0.0},
      {"atoms", atoms()},
@@ -94,6 +93,11 @@ terms() ->
      {"100000 deep lists", lists:foldl(fun(_, T) -> [T] end, [], lists:seq(1, 100000))},
      {"100000 in an improper list",
       lists:foldl(fun(N, T) -> [{N} | T] end, end_of_it, lists:seq(1, 100000))}].
+
+edges() ->
+    [B + D || E <- [0, 7, 8, 15, 16, 27, 28, 31, 32, 58, 59, 60, 62, 63, 64, 65, 128, 2040, 2048,
+                    8000],
+              B <- [1 bsl E, -(1 bsl E)], D <- [-2, -1, 0, 1, 2]].
 
 atoms() ->
     [list_to_atom(lists:duplicate(N, C)) || N <- [0, 1, 26, 27, 51, 52, 53, 54, 55, 127, 128, 255],
@@ -269,8 +273,10 @@ decodes_as_the_vm_does(Bytes) ->
     end.
 
 what_a_vm_writes_for_itself_is_corrupt_test() ->
-    [?assertEqual({error, corrupt}, decode(<<131, Before/binary, Tag, 0:192>>, false))
-     || Tag <- lists:seq(71, 76), Before <- [<<>>, <<104, 2, 77, 1:32, 3, 32>>]].
+    [?assertEqual({Tag, Size, {error, corrupt}},
+                  {Tag, Size, decode(<<131, Before/binary, Tag, 0:(8 * Size)>>, false)})
+     || Tag <- lists:seq(71, 76) ++ [78, 79, 81, 82], Size <- [0, 1, 2, 3, 4, 8, 16, 24],
+        Before <- [<<>>, <<104, 2, 77, 1:32, 3, 32>>]].
 
 a_compressed_term_is_corrupt_test() ->
     <<131, 80, _/binary>> = Bytes = term_to_binary(lists:duplicate(1000, $a), [compressed]),
