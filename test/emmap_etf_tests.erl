@@ -418,14 +418,14 @@ a_term_beyond_the_limit_is_too_big_test() ->
 %% ------------------------------------------------------------------------------------- binaries
 
 a_binary_of_more_than_64_bytes_is_a_part_of_its_message_test() ->
-    Decoded = fun(N) ->
-        Bytes = encode({binary:copy(<<"o">>, 500), binary:copy(<<"x">>, N)}),
+    Kept = fun(N) ->
+        Bytes = encode({binary:copy(<<"o">>, 5000), binary:copy(<<"x">>, N)}),
         {ok, {_, Part}} = decode(Bytes, true),
-        {byte_size(Part), binary:referenced_byte_size(Part)}
+        ?assertEqual(N, byte_size(Part)),
+        binary:referenced_byte_size(Part) % in OTP 27 that of a heap binary is in bits
     end,
-    ?assertEqual({64, 64}, Decoded(64)),
-    {65, Kept} = Decoded(65),
-    ?assert(Kept > 500).
+    ?assert(Kept(64) =< 64 * 8),
+    ?assert(Kept(65) > 5000).
 
 a_part_of_a_message_that_begins_within_a_byte_is_the_same_test() ->
     Term = {binary:copy(<<"odd">>, 100), 1, binary:copy(<<"even">>, 100)},
