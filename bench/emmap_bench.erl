@@ -10,7 +10,8 @@
                      rounds => pos_integer(), size => pos_integer(), line => pos_integer(),
                      only => string()}.
 
--type target() :: {Text :: iodata(), Measured :: number(), at_most | at_least, Limit :: number(),
+-type target() :: {not_measurable, Text :: iodata(), Why :: iodata()}
+                | {Text :: iodata(), Measured :: number(), at_most | at_least, Limit :: number(),
                    unit()}
                 | {Text :: iodata(), Measured :: number(), at_most | at_least, Limit :: number(),
                    unit(), Note :: iodata()}.
@@ -158,13 +159,21 @@ line(Line, Widths, Sides) ->
 columns([[] | _]) -> [];
 columns(Lines) -> [[hd(Line) || Line <- Lines] | columns([tl(Line) || Line <- Lines])].
 
-%% One line for each: met, or by how much not.
+%% One line for each: met, or by how much not; or why this run cannot tell.
 -spec targets(iodata(), [target()]) -> ok.
 targets(Title, Targets) ->
     Rows = [target(Target) || Target <- Targets],
     table(Title, ["", "measured", "target", "ratio", ""], [Row || {_, Row} <- Rows]),
-    io:format("~b of ~b targets met~n", [length([met || {true, _} <- Rows]), length(Rows)]).
+    [Met, Missed, Unknown] = [length([Row || {Verdict, Row} <- Rows, Verdict =:= Is])
+                              || Is <- [true, false, unknown]],
+    io:format("~b of ~b targets met~ts~n",
+              [Met, Met + Missed, case Unknown of
+                                      0 -> "";
+                                      _ -> text("; ~b not measurable in this run", [Unknown])
+                                  end]).
 
+target({not_measurable, Text, Why}) ->
+    {unknown, [Text, "", "", "", ["not measurable: ", Why]]};
 target({Text, Measured, How, Limit, Unit}) ->
     target({Text, Measured, How, Limit, Unit, ""});
 target({Text, Measured, How, Limit, Unit, Note}) ->
