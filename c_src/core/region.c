@@ -125,7 +125,7 @@ int region_open(int fd, struct inode *inode, const struct region_options *option
     if (rc) goto destroy_lock;
     rc = registry_add(region, region->map, region->map_bytes, &region->entry);
     if (rc) goto unmap;
-    if (atomic_fetch_add_explicit(&rt->regions, 1, memory_order_relaxed) == 0) pool_tick();
+    if (atomic_fetch_add_explicit(&rt->regions, 1, memory_order_relaxed) == 0) moments_begin();
     atomic_fetch_add_explicit(&rt->mapped_bytes, region->map_bytes, memory_order_relaxed);
     *out = region;
     return 0;

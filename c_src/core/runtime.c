@@ -1,4 +1,4 @@
-/* runtime.c -- start, adoption, the background thread. */
+/* runtime.c -- start, adoption, the background threads. */
 #include "core/runtime.h"
 
 #include <errno.h>
@@ -13,6 +13,9 @@ static struct runtime own = {
     .abi = EMMAP_RUNTIME_ABI,
     .lock = PTHREAD_MUTEX_INITIALIZER,
     .pool_lock = PTHREAD_MUTEX_INITIALIZER,
+    .pool_wake = PTHREAD_COND_INITIALIZER,
+    .moment_lock = PTHREAD_MUTEX_INITIALIZER,
+    .moment_wake = PTHREAD_COND_INITIALIZER,
     .pool_last = &own.pool_first,
 };
 
@@ -25,44 +28,45 @@ struct runtime *runtime_get(void) {
     return current;
 }
 
-/* A job, or NULL when a moment has passed. Under pool_lock. */
 static struct pool_job *next_job(struct runtime *rt) {
-    if (!rt->pool_first) {
-        if (atomic_load_explicit(&rt->regions, memory_order_relaxed) > 0)
-            os_cond_wait_ms(&rt->pool_wake, &rt->pool_lock, MOMENT_MS);
-        else
-            pthread_cond_wait(&rt->pool_wake, &rt->pool_lock);
-    }
+    pthread_mutex_lock(&rt->pool_lock);
+    rt->pool_busy = false;
+    while (!rt->pool_first)
+        pthread_cond_wait(&rt->pool_wake, &rt->pool_lock);
     struct pool_job *job = rt->pool_first;
-    if (job) rt->pool_first = job->next;
+    rt->pool_first = job->next;
     if (!rt->pool_first) rt->pool_last = &rt->pool_first;
+    rt->pool_busy = true;
+    pthread_mutex_unlock(&rt->pool_lock);
     return job;
 }
 
 static void pool_main(void *arg) {
-    struct runtime *rt = arg;
-    uint64_t moment_ms = os_now_ms();
     for (;;) {
-        pthread_mutex_lock(&rt->pool_lock);
-        struct pool_job *job = next_job(rt);
-        rt->pool_busy = job != NULL;
-        pthread_mutex_unlock(&rt->pool_lock);
-        if (job) job->run(job);
-        pthread_mutex_lock(&rt->pool_lock);
-        rt->pool_busy = false;
-        pthread_mutex_unlock(&rt->pool_lock);
-        const uint64_t now_ms = os_now_ms();
-        if (now_ms - moment_ms < MOMENT_MS) continue;
-        moment_ms = now_ms;
+        struct pool_job *job = next_job(arg);
+        job->run(job);
+    }
+}
+
+/* A thread of its own: a job may take any time, and meanwhile what was found of pages grows old. */
+static void moments_main(void *arg) {
+    struct runtime *rt = arg;
+    for (;;) {
+        pthread_mutex_lock(&rt->moment_lock);
+        while (atomic_load_explicit(&rt->regions, memory_order_relaxed) == 0)
+            pthread_cond_wait(&rt->moment_wake, &rt->moment_lock);
+        pthread_mutex_unlock(&rt->moment_lock);
+        os_sleep_ms(MOMENT_MS);
         atomic_fetch_add_explicit(&rt->moment, 1, memory_order_relaxed);
     }
 }
 
-void pool_tick(void) {
+/* Under the lock: whoever has seen no region yet waits by now, or sees this one. */
+void moments_begin(void) {
     struct runtime *rt = current;
-    pthread_mutex_lock(&rt->pool_lock);
-    pthread_cond_signal(&rt->pool_wake);
-    pthread_mutex_unlock(&rt->pool_lock);
+    pthread_mutex_lock(&rt->moment_lock);
+    pthread_cond_signal(&rt->moment_wake);
+    pthread_mutex_unlock(&rt->moment_lock);
 }
 
 static bool pool_has_work(struct runtime *rt) {
@@ -96,10 +100,11 @@ int runtime_ready(struct runtime **out) {
     pthread_mutex_lock(&rt->lock);
     if (!rt->ready) {
         rt->page_bytes = os_page_bytes();
-        rc = os_cond_init(&rt->pool_wake);
-        if (rc == 0) rc = os_stay_loaded();
-        /* The thread last: it cannot be taken back. */
+        rc = os_stay_loaded();
         if (rc == 0) rc = os_on_fault(region_on_fault);
+        /* The threads last: they cannot be taken back. */
+        if (rc == 0 && !rt->moments_pass) rc = os_thread(moments_main, rt);
+        if (rc == 0) rt->moments_pass = true;
         if (rc == 0) rc = os_thread(pool_main, rt);
         rt->ready = rc == 0;
     }

@@ -1,5 +1,5 @@
 /* runtime.h -- what this OS process has once: the table of regions that the fault handler looks
- * into, the files that regions share, the background thread, and figures.
+ * into, the files that regions share, the background threads, and figures.
  *
  * It lives as long as the OS process. When a newer build of the library is loaded beside an older
  * one (a hot upgrade), the newer adopts the older's runtime, so that both see the same regions. */
@@ -20,7 +20,7 @@ struct nif_cell;
 struct inode;
 
 /* Raised by every change of a struct that lives in or hangs from the runtime. */
-enum { EMMAP_RUNTIME_ABI = 1 };
+enum { EMMAP_RUNTIME_ABI = 2 };
 
 enum { REGISTRY_CHUNK = 256, REGISTRY_CHUNKS = 4096 };
 
@@ -42,8 +42,8 @@ enum { INODE_BUCKETS = 1024 };
 struct runtime {
     uint32_t abi;
     size_t page_bytes;
-    pthread_mutex_t lock; /* guards: ready, writes to the registry, inodes */
-    bool ready;
+    pthread_mutex_t lock; /* guards: ready, moments_pass, writes to the registry, inodes */
+    bool ready, moments_pass;
 
     _Atomic(struct registry_entry *) registry[REGISTRY_CHUNKS];
     _Atomic uint32_t registry_used; /* chunks */
@@ -55,9 +55,12 @@ struct runtime {
 
     pthread_mutex_t pool_lock; /* guards the rest of this group */
     pthread_cond_t pool_wake;
-    _Atomic uint32_t moment; /* goes on while regions are open: see residency.h */
     struct pool_job *pool_first, **pool_last;
     bool pool_busy; /* a job is running */
+
+    _Atomic uint32_t moment; /* goes on while regions are open: see residency.h */
+    pthread_mutex_t moment_lock;
+    pthread_cond_t moment_wake; /* the first region is open */
 
     struct emmap_file *files; /* open handles; guarded by lock */
 
@@ -70,7 +73,7 @@ struct runtime {
 
 struct runtime *runtime_get(void);
 
-/* runtime_ready -- the runtime with its handler and thread running, started at the first call. */
+/* runtime_ready -- the runtime with its handler and threads running, started at the first call. */
 int runtime_ready(struct runtime **out);
 
 /* runtime_adopt -- use the runtime of another copy of this library. false: another layout. */
@@ -79,8 +82,8 @@ bool runtime_adopt(struct runtime *other);
 /* pool_run -- run the job on the background thread; the job's memory is its owner's. */
 void pool_run(struct pool_job *job);
 
-/* pool_tick -- the first region is open: the moments begin to pass. */
-void pool_tick(void);
+/* moments_begin -- the first region is open: the moments pass until none is. */
+void moments_begin(void);
 
 /* pool_wait -- until no job is left, a second at most. false: there was none to wait for. */
 bool pool_wait(void);

@@ -9,18 +9,23 @@
 enum { FILE_BYTES = 10000 };
 
 static int role_start(const char *path) {
-    static const enum os_call starts[] = {OS_CALL_STAY_LOADED, OS_CALL_ON_FAULT, OS_CALL_THREAD};
+    static const struct {
+        enum os_call call;
+        unsigned nth;
+    } starts[] = {
+        {OS_CALL_STAY_LOADED, 1}, {OS_CALL_ON_FAULT, 1}, {OS_CALL_THREAD, 1}, {OS_CALL_THREAD, 2}};
     struct emmap_file *file = NULL;
     uint8_t byte;
     const unsigned descriptors = open_descriptors();
     for (unsigned i = 0; i < sizeof starts / sizeof *starts; i++) {
-        os_fail_at(starts[i], 1, ENOMEM, 0);
+        os_fail_at(starts[i].call, starts[i].nth, ENOMEM, 0);
         MUST(open_file(&file, path, RW, 0, 0) == -ENOMEM);
-        MUST(os_fail_seen(starts[i]) == 1);
+        MUST(os_fail_seen(starts[i].call) == starts[i].nth);
         MUST(open_descriptors() == descriptors);
     }
     os_fail_never();
     MUST(open_file(&file, path, RW, 0, 0) == 0);
+    MUST(os_fail_seen(OS_CALL_THREAD) == 1); /* the other one has been running */
     MUST(truncate(path, 0) == 0);
     MUST(read_byte(file, FILE_BYTES - 1, &byte) == EMMAP_E_TRUNCATED);
     emmap_file_free(file);
@@ -70,6 +75,34 @@ static void close_stands_a_full_table_of_maps(void **state) {
     assert_int_equal(maps_failed, 1);
 }
 
+enum { MOMENT_WAIT_MS = 10000 };
+static _Atomic int moment_passed; /* 0: still waiting */
+
+static void await_moment(struct pool_job *job) {
+    (void)job;
+    const uint32_t before = atomic_load(&runtime_get()->moment);
+    int ms = 0;
+    while (ms++ < MOMENT_WAIT_MS && atomic_load(&runtime_get()->moment) == before)
+        os_sleep_ms(1);
+    atomic_store(&moment_passed, atomic_load(&runtime_get()->moment) != before ? 1 : -1);
+}
+
+/* Else what was once found in memory would count as being there as long as a large file is unmapped.
+ */
+static void moments_pass_while_the_background_works(void **state) {
+    (void)state;
+    static struct pool_job job = {.run = await_moment};
+    const char *path = support_path("f");
+    make_file(path, FILE_BYTES);
+    struct emmap_file *file = must_open(path, RW, 0);
+    pool_run(&job);
+    while (atomic_load(&moment_passed) == 0)
+        os_sleep_ms(1);
+    assert_int_equal(atomic_load(&moment_passed), 1);
+    emmap_file_free(file);
+    await_no_regions();
+}
+
 int main(int argc, char **argv) {
     static const struct role roles[] = {{"start", role_start}};
     const int rc = run_role(argc, argv, roles, 1);
@@ -77,6 +110,7 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         TEST(a_start_that_fails_is_begun_again),
         TEST(close_stands_a_full_table_of_maps),
+        TEST(moments_pass_while_the_background_works),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
