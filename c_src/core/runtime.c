@@ -16,7 +16,6 @@ static struct runtime own = {
     .pool_wake = PTHREAD_COND_INITIALIZER,
     .moment_lock = PTHREAD_MUTEX_INITIALIZER,
     .moment_wake = PTHREAD_COND_INITIALIZER,
-    .pool_last = &own.pool_first,
 };
 
 _Thread_local struct thread this_thread;
@@ -28,23 +27,32 @@ struct runtime *runtime_get(void) {
     return current;
 }
 
-static struct pool_job *next_job(struct runtime *rt) {
+/* All jobs that there are, the first one first; waits for one. */
+static struct pool_job *take_jobs(struct runtime *rt) {
     pthread_mutex_lock(&rt->pool_lock);
-    rt->pool_busy = false;
-    while (!rt->pool_first)
+    while (!atomic_load_explicit(&rt->pool_jobs, memory_order_relaxed))
         pthread_cond_wait(&rt->pool_wake, &rt->pool_lock);
-    struct pool_job *job = rt->pool_first;
-    rt->pool_first = job->next;
-    if (!rt->pool_first) rt->pool_last = &rt->pool_first;
-    rt->pool_busy = true;
     pthread_mutex_unlock(&rt->pool_lock);
-    return job;
+    /* pairs with pool_run: release pool_jobs */
+    struct pool_job *last = atomic_exchange_explicit(&rt->pool_jobs, NULL, memory_order_acquire);
+    struct pool_job *first = NULL;
+    while (last) {
+        struct pool_job *before = last->next;
+        last->next = first;
+        first = last;
+        last = before;
+    }
+    return first;
 }
 
 static void pool_main(void *arg) {
+    struct runtime *rt = arg;
     for (;;) {
-        struct pool_job *job = next_job(arg);
-        job->run(job);
+        for (struct pool_job *job = take_jobs(rt), *next; job; job = next) {
+            next = job->next; /* its memory may be gone when it has run */
+            job->run(job);
+            atomic_fetch_sub_explicit(&rt->pool_pending, 1, memory_order_release);
+        }
     }
 }
 
@@ -69,27 +77,30 @@ void moments_begin(void) {
     pthread_mutex_unlock(&rt->moment_lock);
 }
 
-static bool pool_has_work(struct runtime *rt) {
-    pthread_mutex_lock(&rt->pool_lock);
-    const bool has = rt->pool_busy || rt->pool_first;
-    pthread_mutex_unlock(&rt->pool_lock);
-    return has;
+static bool pool_has_work(const struct runtime *rt) {
+    return atomic_load_explicit(&rt->pool_pending, memory_order_acquire) > 0;
 }
 
 bool pool_wait(void) {
-    struct runtime *rt = current;
+    const struct runtime *rt = current;
     if (!pool_has_work(rt)) return false;
     for (int i = 0; i < POOL_WAIT_MS && pool_has_work(rt); i++)
         os_sleep_ms(1);
     return true;
 }
 
+/* One garbage collection may hand over thousands of jobs: no lock, and no one is woken, but for the
+ * first. Whoever takes all jobs has seen none, under the lock, before it waits for that signal. */
 void pool_run(struct pool_job *job) {
     struct runtime *rt = current;
-    job->next = NULL;
+    atomic_fetch_add_explicit(&rt->pool_pending, 1, memory_order_relaxed);
+    struct pool_job *before = atomic_load_explicit(&rt->pool_jobs, memory_order_relaxed);
+    do
+        job->next = before;
+    while (!atomic_compare_exchange_weak_explicit(&rt->pool_jobs, &before, job,
+                                                  memory_order_release, memory_order_relaxed));
+    if (before) return; /* and the job may have run, and be gone */
     pthread_mutex_lock(&rt->pool_lock);
-    *rt->pool_last = job;
-    rt->pool_last = &job->next;
     pthread_cond_signal(&rt->pool_wake);
     pthread_mutex_unlock(&rt->pool_lock);
 }

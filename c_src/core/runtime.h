@@ -53,10 +53,10 @@ struct runtime {
     _Atomic uint64_t serial; /* of what has no inode number */
     _Atomic uint32_t region_serial;
 
-    pthread_mutex_t pool_lock; /* guards the rest of this group */
+    _Atomic(struct pool_job *) pool_jobs; /* the last one first; taken all at once */
+    _Atomic uint64_t pool_pending;        /* jobs that have not ended */
+    pthread_mutex_t pool_lock;            /* with pool_wake: there is a job, where there was none */
     pthread_cond_t pool_wake;
-    struct pool_job *pool_first, **pool_last;
-    bool pool_busy; /* a job is running */
 
     _Atomic uint32_t moment; /* goes on while regions are open: see residency.h */
     pthread_mutex_t moment_lock;

@@ -75,6 +75,50 @@ static void close_stands_a_full_table_of_maps(void **state) {
     assert_int_equal(maps_failed, 1);
 }
 
+enum { JOB_THREADS = 4, JOBS = 5000 };
+struct numbered_job {
+    struct pool_job job;
+    unsigned thread, number;
+};
+static struct numbered_job jobs[JOB_THREADS][JOBS];
+static unsigned jobs_run[JOB_THREADS], out_of_order; /* of the background thread, until pool_wait */
+
+static void count_job(struct pool_job *job) {
+    const struct numbered_job *counted = (struct numbered_job *)(void *)job; /* its first member */
+    out_of_order += counted->number != jobs_run[counted->thread];
+    jobs_run[counted->thread]++;
+}
+
+static void *hand_over_jobs(void *arg) {
+    struct numbered_job *own = arg;
+    for (unsigned i = 0; i < JOBS; i++) {
+        own[i] = (struct numbered_job){
+            .job = {.run = count_job},
+            .thread = (unsigned)(own - jobs[0]) / JOBS,
+            .number = i,
+        };
+        pool_run(&own[i].job);
+        if (i % 500 == 0) os_sleep_ms(1); /* the background runs out of jobs, and waits */
+    }
+    return NULL;
+}
+
+static void each_job_is_run_once_and_in_order(void **state) {
+    (void)state;
+    struct runtime *rt;
+    pthread_t threads[JOB_THREADS];
+    assert_ok(runtime_ready(&rt));
+    for (int i = 0; i < JOB_THREADS; i++)
+        assert_ok(pthread_create(&threads[i], NULL, hand_over_jobs, jobs[i]));
+    for (int i = 0; i < JOB_THREADS; i++)
+        assert_ok(pthread_join(threads[i], NULL));
+    (void)pool_wait();
+    assert_false(pool_wait());
+    assert_int_equal(out_of_order, 0);
+    for (int i = 0; i < JOB_THREADS; i++)
+        assert_int_equal(jobs_run[i], JOBS);
+}
+
 enum { MOMENT_WAIT_MS = 10000 };
 static _Atomic int moment_passed; /* 0: still waiting */
 
@@ -110,6 +154,7 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         TEST(a_start_that_fails_is_begun_again),
         TEST(close_stands_a_full_table_of_maps),
+        TEST(each_job_is_run_once_and_in_order),
         TEST(moments_pass_while_the_background_works),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
