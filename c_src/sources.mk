@@ -15,6 +15,7 @@ LIB_SOURCES := \
 	core/residency.c \
 	core/runtime.c \
 	core/stripes.c \
+	store/birth.c \
 	store/counters.c \
 	store/file.c \
 	store/file_atomic.c \
@@ -23,6 +24,16 @@ LIB_SOURCES := \
 	store/file_open.c \
 	store/file_size.c \
 	store/file_stream.c \
+	store/queue.c \
+	store/queue_lock.c \
+	store/queue_open.c \
+	store/queue_peek.c \
+	store/queue_push.c \
+	store/queue_recover.c \
+	store/queue_space.c \
+	store/queue_stream.c \
+	store/queue_sync.c \
+	store/queue_take.c \
 	store/touch.c
 
 NIF_SOURCES := \

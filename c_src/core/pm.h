@@ -70,6 +70,12 @@ static inline void pm_store64(_Atomic uint64_t *dst, uint64_t value) {
     atomic_store(dst, value);
 }
 
+/* pm_set64 -- the same, with no more order than that what was stored before it comes before it. */
+static inline void pm_set64(_Atomic uint64_t *dst, uint64_t value) {
+    OS_RECORD(.kind = OS_EVENT_WORD, .addr = (const void *)dst, .len_bytes = 8, .fd = -1);
+    atomic_store_explicit(dst, value, memory_order_release);
+}
+
 static inline bool pm_cas64(_Atomic uint64_t *dst, uint64_t *expected, uint64_t desired) {
     OS_RECORD(.kind = OS_EVENT_WORD, .addr = (const void *)dst, .len_bytes = 8, .fd = -1);
     return atomic_compare_exchange_strong(dst, expected, desired);

@@ -15,6 +15,7 @@
 #include "core/residency.h"
 
 struct emmap_file;
+struct emmap_queue;
 struct emmap_region;
 struct nif_cell;
 struct inode;
@@ -63,6 +64,8 @@ struct runtime {
     pthread_cond_t moment_wake; /* the first region is open */
 
     struct emmap_file *files; /* open handles; guarded by lock */
+
+    struct emmap_queue *queues; /* open; guarded by lock */
 
     struct nif_cell *cells; /* of the NIF, which counts its calls by thread; guarded by lock */
 

@@ -47,6 +47,13 @@ extern "C" {
     X(ALIGNMENT, alignment, "an integer must lie on an 8-byte boundary of the file")             \
     X(FOREIGN, foreign, "the file is of another kind")                                           \
     X(CORRUPT, corrupt, "the file is damaged")                                                   \
+    X(FULL, full, "the queue has no room for it: max_size, or fixed_size")                       \
+    X(TOO_BIG, too_big, "the message is larger than the queue takes: max_message")               \
+    X(EMPTY, empty, "the queue is empty")                                                        \
+    X(LOCKED, locked, "another OS process has the file open, and not both with multi_os")        \
+    X(OLD_FORMAT, old_format, "a queue of version 2, which has another format")                  \
+    X(STALE, stale, "the claim has ended")                                                       \
+    X(UNSAFE_TERM, unsafe_term, "the term would make a new atom, and safe was given")            \
     X(SYNC_FAILED, sync_failed,                                                                  \
       "an earlier sync of this file failed: what was written since the "                         \
       "sync before it may be lost")
@@ -295,6 +302,95 @@ EMMAP_API int emmap_counters_count(struct emmap_file *file, uint64_t *count);
 static inline uint64_t emmap_counters_off(uint64_t i) {
     return 16 + 8 * i;
 }
+
+/* ------------------------------------------------------------------------------- the queue */
+
+/* A FIFO queue of messages in a file (docs/format/queue.md), shared by any number of threads, and
+ * with MULTI_OS by OS processes. Opened twice in one OS process it is one queue. */
+struct emmap_queue;
+
+enum { EMMAP_QUEUE_MOST_BYTES = 1 << 30 }; /* of one message */
+
+enum emmap_queue_open_flag {
+    EMMAP_QUEUE_CREATE = 1u << 0,      /* make the file if it is missing */
+    EMMAP_QUEUE_MULTI_OS = 1u << 1,    /* other OS processes may have it open, with the same flag */
+    EMMAP_QUEUE_FIXED_SIZE = 1u << 2,  /* a new file has all its space at once, and keeps it */
+    EMMAP_QUEUE_PRIVATE = 1u << 3,     /* in this OS process's memory: nothing reaches the file */
+    EMMAP_QUEUE_AUTO_UNLINK = 1u << 4, /* delete the file at close */
+    EMMAP_QUEUE_FORCE = 1u << 5,       /* on a network file system too */
+};
+
+struct emmap_queue_options {
+    uint32_t flags;      /* of enum emmap_queue_open_flag */
+    uint32_t mode;       /* of a file that is made; 0: 0600 */
+    uint64_t size_bytes; /* a wish for a new file, from which the size of its segments follows;
+                                   0: 1 MiB. With FIXED_SIZE what its messages may take. */
+    uint64_t max_bytes;  /* what the messages may take, with 48 to 55 bytes for each; 0: no
+                                   limit for a new file, what it had for an old one */
+    uint64_t max_message_bytes; /* 0: half of max_bytes, at most 1 GiB */
+};
+
+/* emmap_queue_open -- open a queue, after a crash too.
+ *
+ *   out   on success the queue: emmap_queue_close gives it back
+ *
+ * Returns  0 | -ENOENT | EMMAP_E_LOCKED | EMMAP_E_FOREIGN, _OLD_FORMAT, _TRUNCATED, _CORRUPT, _NOTSUP
+ *          (of a later version); the file is then as it was | EMMAP_E_BUSY, _FULL (256 OS processes) |
+ *          as emmap_file_open
+ * Faults   waits for the file system; after a power cut it reads what is in the queue
+ */
+EMMAP_API int emmap_queue_open(struct emmap_queue **out, const char *path,
+                               const struct emmap_queue_options *options, bool *existed);
+
+/* emmap_queue_close -- no other call of the caller's may be in flight or follow. */
+EMMAP_API void emmap_queue_close(struct emmap_queue *queue);
+
+enum emmap_queue_flag {
+    EMMAP_QUEUE_DEFLATED = 1u << 0
+}; /* of a message, for its readers to know */
+
+/* emmap_queue_push -- append a message.
+ *
+ * Returns  0 | EMMAP_E_FULL, _TOO_BIG, -ENOSPC (nothing is appended) | EMMAP_E_BUSY (another OS process
+ *          has held the lock for 5 s) | EMMAP_E_TRUNCATED, _CORRUPT, -EIO
+ * Threads  any number of producers and consumers
+ * Process  with MULTI_OS any number of OS processes
+ * Durable  outlives the OS process; after emmap_queue_sync a power cut too
+ * Faults   touches mapped pages: may wait for the disk
+ */
+EMMAP_API int emmap_queue_push(struct emmap_queue *queue, const void *data, uint32_t len_bytes,
+                               uint32_t flags);
+
+/* emmap_queue_take -- take the first message.
+ *
+ *   buf         room_bytes writable bytes
+ *   len_bytes   the message's; also when there is too little room
+ *
+ * Returns  0 | EMMAP_E_EMPTY | -EMSGSIZE (too little room: nothing is taken) | as emmap_queue_push
+ * Threads, Process, Faults   as emmap_queue_push; each message goes to one taker
+ */
+EMMAP_API int emmap_queue_take(struct emmap_queue *queue, void *buf, uint32_t room_bytes,
+                               uint32_t *len_bytes, uint32_t *flags);
+
+/* emmap_queue_sync -- what was pushed and taken before is on the disk when it returns. */
+EMMAP_API int emmap_queue_sync(struct emmap_queue *queue);
+
+struct emmap_queue_info {
+    uint64_t messages;  /* not taken, those that somebody works on included */
+    uint64_t bytes;     /* that they take in the file */
+    uint64_t claimed;   /* of them given out and not acknowledged */
+    uint64_t max_bytes; /* UINT64_MAX: no limit */
+    uint64_t max_message_bytes;
+    uint64_t file_bytes, allocated_bytes;
+    uint64_t segment_bytes, slots;
+    uint64_t head, tail; /* positions in the stream */
+    uint64_t lost;       /* messages found damaged, ever */
+    uint64_t recovered;  /* kept by the recovery at open; 0 without one */
+    uint64_t oldest_ms;  /* when the first message was pushed, since 1970; 0: none */
+    int sync_error;      /* 0, or the errno of a failed sync */
+    bool multi_os, fixed_size, linked, was_recovered;
+};
+EMMAP_API int emmap_queue_info(struct emmap_queue *queue, struct emmap_queue_info *info);
 
 /* --------------------------------------------------------------------- the whole OS process */
 

@@ -1,11 +1,8 @@
 /* counters.c -- opening a file of simple counters; they are used as integers of a mapped file. */
 #include <errno.h>
-#include <inttypes.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "os/os.h"
+#include "store/birth.h"
 #include "store/counters_layout.h"
 #include "store/file.h"
 
@@ -46,7 +43,8 @@ static int open_existing(const char *path, uint64_t count, struct emmap_file **o
     return 0;
 }
 
-static int fill(const char *path, uint64_t count) {
+static int fill(const char *path, void *ctx) {
+    const uint64_t count = *(const uint64_t *)ctx;
     const struct emmap_file_options options = {.flags =
                                                    EMMAP_SHARED | EMMAP_WRITE | EMMAP_FIXED_SIZE,
                                                .len_bytes = HEADER + count * VALUE};
@@ -62,48 +60,6 @@ static int fill(const char *path, uint64_t count) {
     return rc;
 }
 
-/* -EEXIST: the name is somebody else's, and so is the file. */
-static int fill_new(const char *path, uint64_t count) {
-    int fd;
-    int rc = os_open(path, OS_OPEN_WRITE | OS_OPEN_MAKE, MODE, &fd);
-    if (rc) return rc;
-    (void)os_close(fd);
-    rc = fill(path, count);
-    if (rc) (void)os_unlink(path);
-    return rc;
-}
-
-/* Born under a name of its own, synced, then linked into place: nobody ever sees half of it, and
- * of several that make it at once one wins. -EEXIST: another one did; or the name of its own, which
- * the number of an OS process alone does not make so, was taken. */
-static int make(const char *name, uint64_t count) {
-    static _Atomic uint32_t serial;
-    char *path;
-    int rc = file_real_path(name, &path);
-    if (rc) return rc;
-    const size_t len = strlen(path) + 64;
-    char *temporary = malloc(len);
-    if (!temporary) {
-        free(path);
-        return -ENOMEM;
-    }
-    const int folder_len = (int)(strrchr(path, '/') + 1 - path);
-    snprintf(temporary, len, "%.*semmap.new.%" PRIu64 ".%" PRIu64 ".%" PRIu32, folder_len, path,
-             os_pid(), os_now_ms(), atomic_fetch_add(&serial, 1));
-    rc = fill_new(temporary, count);
-    if (rc == 0) {
-        rc = os_link(temporary, path);
-        (void)os_unlink(temporary);
-    }
-    if (rc == 0) {
-        rc = os_sync_parent(path);
-        if (rc == -EACCES) rc = 0; /* a folder that may not be read cannot be synced */
-    }
-    free(temporary);
-    free(path);
-    return rc;
-}
-
 int emmap_counters_open(struct emmap_file **out, const char *path, uint64_t count,
                         uint64_t *found) {
     if (count > MOST_COUNTERS) return -EFBIG;
@@ -111,7 +67,7 @@ int emmap_counters_open(struct emmap_file **out, const char *path, uint64_t coun
     for (int i = 0; i < OPEN_TRIES; i++) {
         rc = open_existing(path, count, out, found);
         if (rc != -ENOENT || count == 0) return rc;
-        rc = make(path, count);
+        rc = birth(path, MODE, fill, &count);
         if (rc && rc != -EEXIST) return rc;
     }
     return rc;

@@ -1,0 +1,510 @@
+/* queue_open.c -- a queue is made, opened, joined and left.
+ *
+ * Bytes of the file, far behind its end, are locked by who has it open (docs/format/queue.md):
+ * the opening byte through open, the owner's byte for writing by the only OS process or for reading
+ * by those that share it, and each participant's for as long as it lives. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/crc32c.h"
+#include "os/os.h"
+#include "store/birth.h"
+#include "store/queue.h"
+
+#define OPENING_BYTE (QUEUE_OWNER_BYTE - 1)
+enum { OPEN_TRIES = 16, JOIN_MS = 5000, MODE = 0600, FIXED_SPARE = 2 };
+static const uint64_t DEFAULT_SIZE = 1 << 20;
+static const uint64_t ADDRESS_SPACE = 64ull << 30;
+static pthread_mutex_t open_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static bool has(const struct emmap_queue_options *options, uint32_t flag) {
+    return (options->flags & flag) != 0;
+}
+
+/* ------------------------------------------------------------------------------------- making */
+
+static uint64_t segment_bytes_for(uint64_t size) {
+    uint64_t segment = QUEUE_LEAST_SEGMENT;
+    while (segment < QUEUE_MOST_SEGMENT && segment * 8 <= size)
+        segment *= 2;
+    return segment;
+}
+
+static uint64_t cap_of(uint64_t segment_bytes) {
+    return segment_bytes - QUEUE_SLOT_HEADER - QUEUE_SLOT_TRAILER;
+}
+
+struct making {
+    const struct emmap_queue_options *options;
+};
+
+static void make_header(struct emmap_disk_queue *header, uint64_t segment_bytes, bool fixed) {
+    *header = (struct emmap_disk_queue){
+        .version = QUEUE_VERSION,
+        .kind = QUEUE_KIND,
+        .segment_bytes = segment_bytes,
+        .data_off = QUEUE_DATA_OFF,
+        .created_ms = os_wall_ms(),
+        .flags = fixed ? QUEUE_FLAG_FIXED : 0,
+    };
+    memcpy(header->magic, EMMAP_DISK_QUEUE_MAGIC, sizeof header->magic);
+}
+
+static void attach(struct emmap_queue *q, const struct emmap_disk_queue *header) {
+    q->salt = header->salt;
+    q->segment_bytes = header->segment_bytes;
+    q->cap_bytes = cap_of(header->segment_bytes);
+    q->flags = header->flags;
+}
+
+/* An empty queue in the memory that q has; its size is whole slots. */
+int queue_make(struct emmap_queue *q, const struct emmap_queue_options *options) {
+    const bool fixed = has(options, EMMAP_QUEUE_FIXED_SIZE);
+    const uint64_t size = options->size_bytes ? options->size_bytes : DEFAULT_SIZE;
+    struct emmap_disk_queue header;
+    make_header(&header, segment_bytes_for(size), fixed);
+    int rc = os_random(&header.salt, sizeof header.salt);
+    if (rc == 0) rc = os_random(header.uuid, sizeof header.uuid);
+    if (rc) return rc;
+    header.crc = crc32c(0, &header, offsetof(struct emmap_disk_queue, crc));
+    pm_copy(q->base, &header, sizeof header);
+    attach(q, &header);
+    const uint64_t most = fixed ? size : options->max_bytes ? options->max_bytes : UINT64_MAX;
+    const uint64_t cap = q->cap_bytes;
+    return queue_format(q, most, fixed ? (size + cap - 1) / cap + FIXED_SPARE : 1);
+}
+
+uint64_t queue_new_bytes(const struct emmap_queue_options *options) {
+    const uint64_t size = options->size_bytes ? options->size_bytes : DEFAULT_SIZE;
+    const uint64_t segment = segment_bytes_for(size);
+    const uint64_t cap = cap_of(segment);
+    const bool fixed = has(options, EMMAP_QUEUE_FIXED_SIZE);
+    return QUEUE_DATA_OFF + segment * (fixed ? (size + cap - 1) / cap + FIXED_SPARE : 1);
+}
+
+static int fill(const char *path, void *ctx) {
+    const struct making *making = ctx;
+    const struct emmap_file_options options = {
+        .flags = EMMAP_SHARED | EMMAP_WRITE | EMMAP_NOLOCK | EMMAP_FIXED_SIZE |
+                 (has(making->options, EMMAP_QUEUE_FORCE) ? EMMAP_FORCE : 0u),
+        .len_bytes = queue_new_bytes(making->options),
+    };
+    struct emmap_file *file;
+    int rc = emmap_file_open(&file, path, &options, NULL);
+    if (rc) return rc;
+    struct emmap_queue q = {.base = region_at(file->region, 0),
+                            .base_bytes = region_limit(file->region)};
+    rc = queue_make(&q, making->options);
+    if (rc == 0 && region_fault_count(file->region) > 0) rc = -EIO;
+    if (rc == 0) rc = emmap_file_sync(file);
+    if (rc == EMMAP_E_SYNC_FAILED) rc = emmap_file_sync_error(file);
+    emmap_file_free(file);
+    return rc;
+}
+
+/* ----------------------------------------------------------------------------------- checking */
+
+/* 2.1.3's: four 32-bit big-endian integers, file size, head, tail, next tail. */
+static bool is_old_format(const uint8_t *start, uint64_t file_bytes) {
+    uint32_t n[4];
+    for (int i = 0; i < 4; i++) {
+        memcpy(&n[i], start + 4 * i, sizeof n[i]);
+        n[i] = __builtin_bswap32(n[i]);
+    }
+    return 16 <= n[1] && n[1] <= n[2] && n[2] <= n[3] && n[3] <= n[0] && n[0] <= file_bytes;
+}
+
+static int check_header(struct emmap_file *file, struct emmap_disk_queue *header) {
+    uint64_t got = 0;
+    *header = (struct emmap_disk_queue){.version = 0};
+    int rc = emmap_file_read(file, 0, header, sizeof *header, &got);
+    if (rc == EMMAP_E_PAST_END) return EMMAP_E_FOREIGN;
+    if (rc) return rc;
+    if (got < 16) return EMMAP_E_FOREIGN;
+    if (memcmp(header->magic, EMMAP_DISK_QUEUE_MAGIC, sizeof header->magic) != 0)
+        return is_old_format((const uint8_t *)header, emmap_file_size(file)) ? EMMAP_E_OLD_FORMAT
+                                                                             : EMMAP_E_FOREIGN;
+    if (got < sizeof *header) return EMMAP_E_TRUNCATED;
+    if (header->crc != crc32c(0, header, offsetof(struct emmap_disk_queue, crc)))
+        return EMMAP_E_CORRUPT;
+    if (header->version != QUEUE_VERSION || header->kind != QUEUE_KIND || header->incompat ||
+        header->ro_compat)
+        return EMMAP_E_NOTSUP;
+    const uint64_t segment = header->segment_bytes;
+    if (segment < QUEUE_LEAST_SEGMENT || segment > QUEUE_MOST_SEGMENT ||
+        (segment & (segment - 1)) != 0 || header->data_off != QUEUE_DATA_OFF)
+        return EMMAP_E_CORRUPT;
+    return emmap_file_size(file) < QUEUE_DATA_OFF ? EMMAP_E_TRUNCATED : 0;
+}
+
+/* A place is one of the stream's: its slot has the segment that it lies in. */
+static bool place_is_sound(struct emmap_queue *q, uint64_t pos, uint64_t slot) {
+    struct emmap_disk_segment segment;
+    uint64_t off, stop;
+    if (!queue_slot(q, slot) || slot > queue_get(&queue_live(q)->slots)) return false;
+    if (!queue_segment_in(q, slot, &segment)) return false;
+    if (!queue_segment_is_valid(q, &queue_slot(q, slot)->segment))
+        pm_copy(&queue_slot(q, slot)->segment, &segment, sizeof segment);
+    return queue_place_off(q, (struct queue_place){pos, slot}, &off, &stop) == 0;
+}
+
+static bool record_is_sound(struct emmap_queue *q, uint64_t pos, uint64_t slot, uint64_t n) {
+    struct queue_record record;
+    return queue_record_at(q, true, (struct queue_place){pos, slot}, &record) == 0 &&
+           record.header.ordinal >= n;
+}
+
+/* The live page says something that may be: what does not is as after a power cut. */
+static bool live_is_sound(struct emmap_queue *q) {
+    const struct emmap_disk_live *live = queue_live(q);
+    const uint64_t head = queue_get(&live->head), head_slot = queue_get(&live->head_slot);
+    const uint64_t cursor = queue_get(&live->cursor), cursor_slot = queue_get(&live->cursor_slot);
+    const uint64_t tail = queue_get(&live->tail), tail_slot = queue_get(&live->tail_slot);
+    const uint64_t head_n = queue_get(&live->head_n), tail_n = queue_get(&live->tail_n);
+    const uint64_t cursor_n = queue_get(&live->cursor_n);
+    if (head > cursor || cursor > tail || head_n > cursor_n || cursor_n > tail_n) return false;
+    if (queue_get(&live->window_n) != cursor_n - head_n || (head == cursor) != (head_n == cursor_n))
+        return false;
+    if (queue_get(&live->gap_n) > tail_n - head_n || queue_get(&live->gap_bytes) > tail - head)
+        return false;
+    if (!place_is_sound(q, head, head_slot) || !place_is_sound(q, cursor, cursor_slot) ||
+        !place_is_sound(q, tail, tail_slot))
+        return false;
+    if (head_n < tail_n && !record_is_sound(q, head, head_slot, head_n)) return false;
+    if (cursor_n < tail_n && !record_is_sound(q, cursor, cursor_slot, cursor_n)) return false;
+    uint64_t warm = queue_get(&live->warm_slot), n = queue_get(&live->warm_n);
+    if (n > queue_get(&live->slots)) return false;
+    for (; n > 0 && queue_slot(q, warm); n--)
+        warm = queue_get(&queue_slot(q, warm)->free_next);
+    return n == 0 && warm == 0;
+}
+
+/* --------------------------------------------------------------------------------- joining */
+
+static int identity_of(const struct emmap_queue *q, uint64_t out[6]) {
+    struct os_identity identity;
+    const int rc = os_identity(q->file->region->fd, &identity);
+    if (rc) return rc;
+    memcpy(out, &identity, sizeof identity);
+    return 0;
+}
+
+static bool identity_is_now(const struct emmap_queue *q) {
+    uint64_t now[6];
+    if (identity_of(q, now)) return false;
+    for (int i = 0; i < 6; i++)
+        if (queue_get(&queue_live(q)->identity[i]) != now[i]) return false;
+    return true;
+}
+
+static void write_identity(struct emmap_queue *q) {
+    uint64_t now[6];
+    if (identity_of(q, now)) return; /* the next opener recovers */
+    for (int i = 5; i >= 0; i--)
+        pm_set64(&queue_live(q)->identity[i], now[i]);
+}
+
+/* A number for this OS process, and its byte. */
+static int take_participant(struct emmap_queue *q) {
+    const int fd = q->file->region->fd;
+    int rc = EMMAP_E_FULL;
+    unsigned i = 0;
+    for (; i < QUEUE_PARTICIPANTS; i++) {
+        rc = os_lock_byte(fd, QUEUE_OWNER_BYTE + 1 + i, OS_LOCK_WRITE);
+        if (rc != -EAGAIN) break;
+    }
+    if (i == QUEUE_PARTICIPANTS) return EMMAP_E_FULL;
+    if (rc) return rc;
+    struct emmap_disk_participant *self = queue_participant(q, i);
+    uint64_t incarnation = (queue_get(&self->incarnation) + 1) & 0xFFFFFFFFu;
+    if (incarnation == 0) incarnation = 1;
+    pm_set64(&self->incarnation, incarnation);
+    pm_set64(&self->pid, os_pid());
+    q->participant = i;
+    q->me = (uint64_t)(i + 1) << 48 | incarnation;
+    q->owner = (uint64_t)i | incarnation << 16;
+    return 0;
+}
+
+/* What is there is written once more: a failed sync has dropped it from what the kernel writes. */
+static int write_again(struct emmap_queue *q) {
+    struct emmap_disk_live *live = queue_live(q);
+    const uint64_t size = emmap_file_size(q->file);
+    queue_touch(q, 0, size);
+    const int rc = emmap_file_sync(q->file);
+    if (rc == 0) pm_set64(&live->sync_error, 0);
+    return rc == EMMAP_E_SYNC_FAILED ? 0 : rc; /* it stays */
+}
+
+/* Nobody else has the file open. */
+static int open_alone(struct emmap_queue *q) {
+    struct emmap_disk_live *live = queue_live(q);
+    pm_set64(&live->lock, q->me);
+    bool sound = identity_is_now(q) && queue_redo(q);
+    if (sound) {
+        for (unsigned i = 0; i < QUEUE_PARTICIPANTS; i++)
+            queue_reap_hands(q, i);
+        if (QUEUE_DATA_OFF + queue_get(&live->slots) * q->segment_bytes > emmap_file_size(q->file))
+            return EMMAP_E_TRUNCATED;
+        sound = live_is_sound(q);
+    }
+    int rc = 0;
+    if (sound) {
+        if (queue_get(&live->window_n) > 0) queue_reap_claims(q, QUEUE_PARTICIPANTS);
+        if (queue_get(&live->sync_error)) rc = write_again(q);
+        pm_set64(&live->syncer, 0);
+    } else {
+        atomic_store(&q->was_recovered, true);
+        rc = queue_recover(q);
+        if (rc == 0) write_identity(q);
+    }
+    if (rc == 0 && region_fault_count(q->file->region) > 0) rc = -EIO;
+    pm_set64(&live->lock, 0);
+    return rc;
+}
+
+static int open_beside_others(struct emmap_queue *q) {
+    const int rc = queue_lock(q, true);
+    if (rc) return rc;
+    queue_reap(q, q->participant); /* what a dead one of this number has left */
+    return queue_unlock(q, 0);
+}
+
+static int lock_opening(struct emmap_queue *q) {
+    const uint64_t until = os_now_ms() + JOIN_MS;
+    for (;;) {
+        const int rc = os_lock_byte(q->file->region->fd, OPENING_BYTE, OS_LOCK_WRITE);
+        if (rc != -EAGAIN) return rc;
+        if (os_now_ms() > until) return EMMAP_E_BUSY;
+        os_sleep_ms(1);
+    }
+}
+
+static int join_locked(struct emmap_queue *q) {
+    const int fd = q->file->region->fd;
+    int rc = os_lock_byte(fd, QUEUE_OWNER_BYTE, OS_LOCK_WRITE);
+    const bool alone = rc == 0;
+    if (rc == -EAGAIN && q->multi_os) rc = os_lock_byte(fd, QUEUE_OWNER_BYTE, OS_LOCK_READ);
+    if (rc) return rc == -EAGAIN ? EMMAP_E_LOCKED : rc;
+    rc = take_participant(q);
+    if (rc == 0) rc = alone ? open_alone(q) : open_beside_others(q);
+    if (rc == 0 && alone && q->multi_os) rc = os_lock_byte(fd, QUEUE_OWNER_BYTE, OS_LOCK_READ);
+    return rc;
+}
+
+static void unlock_bytes(struct emmap_queue *q) {
+    const int fd = q->file->region->fd;
+    if (q->me) (void)os_lock_byte(fd, QUEUE_OWNER_BYTE + 1 + q->participant, OS_LOCK_NONE);
+    (void)os_lock_byte(fd, QUEUE_OWNER_BYTE, OS_LOCK_NONE);
+}
+
+/* Where the system has no such locks: one OS process, on its user's word. */
+static int join(struct emmap_queue *q) {
+    int rc = lock_opening(q);
+    if (rc == -EOPNOTSUPP && !q->multi_os) {
+        q->me = (uint64_t)1 << 48 | 1;
+        q->owner = 1 << 16;
+        return open_alone(q);
+    }
+    if (rc) return rc == -EOPNOTSUPP ? EMMAP_E_NOTSUP : rc;
+    rc = join_locked(q);
+    if (rc) unlock_bytes(q);
+    (void)os_lock_byte(q->file->region->fd, OPENING_BYTE, OS_LOCK_NONE);
+    return rc;
+}
+
+/* A private copy is nobody else's; of a file that is in use it is as a copy made by cp. */
+static int open_private(struct emmap_queue *q) {
+    struct emmap_disk_live *live = queue_live(q);
+    q->me = (uint64_t)1 << 48 | 1;
+    q->owner = 1 << 16;
+    pm_set64(&live->lock, q->me);
+    int rc = 0;
+    if (!queue_redo(q) || !live_is_sound(q)) rc = queue_recover(q);
+    if (rc == 0 && queue_get(&live->window_n) > 0) queue_reap_claims(q, QUEUE_PARTICIPANTS);
+    pm_set64(&live->lock, 0);
+    return rc;
+}
+
+/* --------------------------------------------------------------------------- open and close */
+
+void queue_ref(struct emmap_queue *q) {
+    atomic_fetch_add(&q->refs, 1);
+}
+
+void queue_unref(struct emmap_queue *q) {
+    if (atomic_fetch_sub(&q->refs, 1) > 1) return;
+    pthread_mutex_destroy(&q->space_lock);
+    pthread_mutex_destroy(&q->sync_lock);
+    emmap_file_free(q->file);
+    free(q);
+}
+
+bool queue_enter(struct emmap_queue *q) {
+    atomic_fetch_add(&q->users, 1);
+    if (!atomic_load(&q->closed)) return true;
+    queue_leave(q);
+    return false;
+}
+
+/* The last one to leave lets go of the bytes: what was claimed is finished by then. */
+void queue_leave(struct emmap_queue *q) {
+    if (atomic_fetch_sub(&q->users, 1) > 1) return;
+    if (q->file->region->shared) unlock_bytes(q);
+    (void)emmap_file_close(q->file);
+}
+
+static int open_file(const char *path, const struct emmap_queue_options *options,
+                     struct emmap_file **out) {
+    const bool shared = !has(options, EMMAP_QUEUE_PRIVATE);
+    const struct emmap_file_options file_options = {
+        .flags = EMMAP_WRITE | EMMAP_NOLOCK | (shared ? EMMAP_SHARED : 0u) |
+                 (has(options, EMMAP_QUEUE_FORCE) ? EMMAP_FORCE : 0u) |
+                 (has(options, EMMAP_QUEUE_AUTO_UNLINK) ? EMMAP_AUTO_UNLINK : 0u),
+        .address_space_bytes = ADDRESS_SPACE,
+    };
+    return emmap_file_open(out, path, &file_options, NULL);
+}
+
+static void set_most(struct emmap_queue *q, const struct emmap_queue_options *options) {
+    struct emmap_disk_live *live = queue_live(q);
+    if (options->max_bytes && !(q->flags & QUEUE_FLAG_FIXED))
+        pm_set64(&live->max_bytes, options->max_bytes);
+    const uint64_t half = queue_get(&live->max_bytes) / 2;
+    q->most_bytes = half < EMMAP_QUEUE_MOST_BYTES ? half : EMMAP_QUEUE_MOST_BYTES;
+    if (options->max_message_bytes && options->max_message_bytes < q->most_bytes)
+        q->most_bytes = options->max_message_bytes;
+}
+
+/* Takes over the file with success. */
+static int new_queue(struct emmap_file *file, const struct emmap_queue_options *options,
+                     struct emmap_queue **out) {
+    struct emmap_disk_queue header;
+    int rc = check_header(file, &header);
+    if (rc) return rc;
+    struct emmap_queue *q = calloc(1, sizeof *q);
+    if (!q) return -ENOMEM;
+    q->base = region_at(file->region, 0);
+    q->base_bytes = region_limit(file->region);
+    q->file = file;
+    q->multi_os = has(options, EMMAP_QUEUE_MULTI_OS);
+    attach(q, &header);
+    pthread_mutex_init(&q->space_lock, NULL);
+    pthread_mutex_init(&q->sync_lock, NULL);
+    atomic_store(&q->refs, 1);
+    atomic_store(&q->users, 1);
+    q->handles = 1;
+    rc = file->region->shared ? join(q) : open_private(q);
+    if (rc == 0) {
+        set_most(q, options);
+        *out = q;
+        return 0;
+    }
+    pthread_mutex_destroy(&q->space_lock);
+    pthread_mutex_destroy(&q->sync_lock);
+    free(q);
+    return rc;
+}
+
+/* The queue that this OS process has open already. */
+static struct emmap_queue *find(struct runtime *rt, const struct emmap_file *file) {
+    struct emmap_queue *q = rt->queues;
+    while (q && q->file->region->inode != file->region->inode)
+        q = q->next;
+    return q;
+}
+
+static int open_existing(struct runtime *rt, const char *path,
+                         const struct emmap_queue_options *options, struct emmap_queue **out) {
+    struct emmap_file *file;
+    int rc = open_file(path, options, &file);
+    if (rc) return rc;
+    struct emmap_queue *q = NULL;
+    if (file->region->shared) {
+        pthread_mutex_lock(&rt->lock);
+        q = find(rt, file);
+        if (q) q->handles++;
+        pthread_mutex_unlock(&rt->lock);
+    }
+    if (q) {
+        file->flags &= ~(uint32_t)EMMAP_AUTO_UNLINK;
+        emmap_file_free(file);
+        queue_ref(q);
+        *out = q;
+        return 0;
+    }
+    rc = new_queue(file, options, &q);
+    if (rc) {
+        file->flags &= ~(uint32_t)EMMAP_AUTO_UNLINK;
+        emmap_file_free(file);
+        return rc;
+    }
+    if (file->region->shared) {
+        pthread_mutex_lock(&rt->lock);
+        q->next = rt->queues;
+        rt->queues = q;
+        pthread_mutex_unlock(&rt->lock);
+    }
+    *out = q;
+    return 0;
+}
+
+static int check(const struct emmap_queue_options *options) {
+    const uint64_t most = INT64_MAX / 4;
+    if (options->size_bytes > most ||
+        (options->max_bytes > most && options->max_bytes != UINT64_MAX))
+        return -EFBIG;
+    if (has(options, EMMAP_QUEUE_PRIVATE) && has(options, EMMAP_QUEUE_MULTI_OS)) return -EINVAL;
+    return 0;
+}
+
+int emmap_queue_open(struct emmap_queue **out, const char *path,
+                     const struct emmap_queue_options *options, bool *existed) {
+    struct runtime *rt;
+    int rc = check(options);
+    if (rc == 0) rc = runtime_ready(&rt);
+    if (rc) return rc;
+    struct making making = {.options = options};
+    bool made = false;
+    pthread_mutex_lock(&open_lock);
+    rc = -ENOENT;
+    for (int i = 0; i < OPEN_TRIES; i++) {
+        rc = open_existing(rt, path, options, out);
+        if (rc != -ENOENT || !has(options, EMMAP_QUEUE_CREATE)) break;
+        rc = birth(path, options->mode ? options->mode : MODE, fill, &making);
+        made = rc == 0;
+        if (rc && rc != -EEXIST) break;
+    }
+    pthread_mutex_unlock(&open_lock);
+    if (rc == 0 && existed) *existed = !made;
+    return rc;
+}
+
+/* The last handle of this OS process. */
+static void shut(struct emmap_queue *q) {
+    if (queue_lock(q, true) == 0) {
+        if (q->file->region->shared) queue_checkpoint_now(q);
+        atomic_store(&q->closed, true);
+        (void)queue_unlock(q, 0);
+    }
+    atomic_store(&q->closed, true);
+    queue_leave(q);
+}
+
+void emmap_queue_close(struct emmap_queue *q) {
+    if (!q) return;
+    struct runtime *rt = runtime_get();
+    pthread_mutex_lock(&open_lock);
+    pthread_mutex_lock(&rt->lock);
+    const bool last = --q->handles == 0;
+    for (struct emmap_queue **at = &rt->queues; last && *at; at = &(*at)->next)
+        if (*at == q) {
+            *at = q->next;
+            break;
+        }
+    pthread_mutex_unlock(&rt->lock);
+    if (last) shut(q);
+    pthread_mutex_unlock(&open_lock);
+    queue_unref(q);
+}

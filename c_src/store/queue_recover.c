@@ -1,0 +1,437 @@
+/* queue_recover.c -- a new queue, and what a power cut left of one (docs/format/queue.md). */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/crc32c.h"
+#include "os/os.h"
+#include "store/queue.h"
+
+static void clear_live(struct emmap_queue *q) {
+    const size_t skip = offsetof(struct emmap_disk_live, tail); /* the lock stays */
+    pm_zero(q->base + QUEUE_LIVE_OFF + skip, QUEUE_PAGE - skip);
+}
+
+static void write_first_segment(struct emmap_queue *q, uint64_t slot, uint64_t number,
+                                uint64_t epoch, uint64_t n) {
+    const uint64_t start = number * q->cap_bytes;
+    pm_zero(queue_slot(q, slot), sizeof(struct emmap_disk_slot));
+    queue_write_segment(
+        q, slot,
+        (struct emmap_disk_segment){
+            .number = number, .epoch = epoch, .first_pos = start, .first_n = n, .prev_end = start});
+}
+
+static void add_to_list(emmap_disk_word *list, struct emmap_queue *q, uint64_t slot) {
+    pm_set64(&queue_slot(q, slot)->free_next, queue_get(list));
+    pm_set64(list, slot);
+}
+
+/* Where everything is, in a live page that says nothing yet. */
+static void set_positions(struct emmap_queue *q, struct queue_place head, uint64_t head_n,
+                          struct queue_place tail, uint64_t tail_n) {
+    struct emmap_disk_live *live = queue_live(q);
+    pm_set64(&live->tail, tail.pos);
+    pm_set64(&live->tail_n, tail_n);
+    pm_set64(&live->tail_slot, tail.slot);
+    pm_set64(&live->cursor, head.pos);
+    pm_set64(&live->cursor_n, head_n);
+    pm_set64(&live->cursor_slot, head.slot);
+    pm_set64(&live->head, head.pos);
+    pm_set64(&live->head_n, head_n);
+    pm_set64(&live->head_slot, head.slot);
+    pm_set64(&live->first_slot, head.slot);
+    pm_set64(&live->last_slot, tail.slot);
+}
+
+/* The first slot is the first segment, the others are warm. */
+int queue_format(struct emmap_queue *q, uint64_t max_bytes, uint64_t slots) {
+    struct emmap_disk_live *live = queue_live(q);
+    const struct queue_place start = {.pos = q->cap_bytes, .slot = 1};
+    clear_live(q);
+    write_first_segment(q, 1, 1, 1, 1);
+    set_positions(q, start, 1, start, 1);
+    pm_set64(&live->slots, slots);
+    pm_set64(&live->epoch, 1);
+    pm_set64(&live->next_number, 2);
+    pm_set64(&live->max_bytes, max_bytes);
+    for (uint64_t slot = slots; slot > 1; slot--)
+        add_to_list(&live->warm_slot, q, slot);
+    pm_set64(&live->warm_n, slots - 1);
+    pm_set64(&live->cp_durable, queue_checkpoint(q));
+    return 0;
+}
+
+/* ------------------------------------------------------------------------------------ recovery */
+
+/* A segment, and where the stream leaves it. */
+struct found {
+    uint64_t number, epoch, slot, first_pos, first_n, prev_end;
+    uint64_t start, end;
+    bool goes_on; /* the next one in the chain begins where this one ends */
+};
+
+struct recovery {
+    struct emmap_queue *q;
+    struct emmap_disk_checkpoint from;
+    struct found *chain;
+    uint64_t n, slots;        /* segments in the chain; slots of the file */
+    bool *has_segment, *kept; /* by slot */
+    uint64_t highest, highest_epoch;
+    uint64_t live_head;
+
+    struct queue_place at;    /* the walk */
+    uint64_t next_n;          /* the ordinal expected there */
+    struct queue_place first; /* the first message that stays */
+    uint64_t first_n;
+    uint64_t gap_n, gap_bytes; /* from first on */
+    uint64_t messages, lost;
+    uint8_t *buf;
+};
+
+static int choose_checkpoint(struct recovery *r) {
+    bool found = false;
+    for (uint64_t i = 0; i < 2; i++) {
+        struct emmap_disk_checkpoint c;
+        pm_read(&c, queue_checkpoint_at(r->q, i), sizeof c);
+        if (!queue_checkpoint_is_valid(r->q, &c) || (c.serial & 1) != i) continue;
+        if (!found || c.serial > r->from.serial) r->from = c;
+        found = true;
+        if (c.next_number > r->highest + 1) r->highest = c.next_number - 1;
+        if (c.epoch > r->highest_epoch) r->highest_epoch = c.epoch;
+    }
+    return found ? 0 : EMMAP_E_CORRUPT;
+}
+
+static int by_number(const void *a, const void *b) {
+    const struct found *x = a, *y = b;
+    if (x->number != y->number) return x->number < y->number ? -1 : 1;
+    return x->epoch > y->epoch ? -1 : x->epoch < y->epoch;
+}
+
+/* All segments that there may be, in their order; of two with one number the later written. */
+static void find_segments(struct recovery *r) {
+    struct emmap_queue *q = r->q;
+    uint64_t n = 0;
+    for (uint64_t slot = 1; slot <= r->slots; slot++) {
+        struct emmap_disk_segment s;
+        if (!queue_segment_in(q, slot, &s)) continue;
+        r->has_segment[slot] = true;
+        if (s.number > r->highest) r->highest = s.number;
+        if (s.epoch > r->highest_epoch) r->highest_epoch = s.epoch;
+        if (s.number < r->from.head / q->cap_bytes) continue;
+        r->chain[n++] = (struct found){.number = s.number,
+                                       .epoch = s.epoch,
+                                       .slot = slot,
+                                       .first_pos = s.first_pos,
+                                       .first_n = s.first_n,
+                                       .prev_end = s.prev_end,
+                                       .start = s.number * q->cap_bytes};
+        if (!queue_segment_is_valid(q, &queue_slot(q, slot)->segment))
+            pm_copy(&queue_slot(q, slot)->segment, &s, sizeof s);
+    }
+    qsort(r->chain, n, sizeof *r->chain, by_number);
+    for (uint64_t i = 0; i < n; i++)
+        if (r->n == 0 || r->chain[r->n - 1].number != r->chain[i].number)
+            r->chain[r->n++] = r->chain[i];
+}
+
+/* Links and ends are made anew, from what the next segment's header says of the one before. */
+static void link_chain(struct recovery *r) {
+    for (uint64_t i = 0; i < r->n; i++) {
+        struct found *here = &r->chain[i], *next = i + 1 < r->n ? here + 1 : NULL;
+        const uint64_t most = here->start + r->q->cap_bytes;
+        here->goes_on = next && next->prev_end > here->start && next->prev_end <= most;
+        here->end = here->goes_on ? next->prev_end : most;
+        struct emmap_disk_slot *slot = queue_slot(r->q, here->slot);
+        pm_set64(&slot->next, here->goes_on ? next->slot : 0);
+        pm_set64(&slot->end, here->end < most ? here->end - here->start : 0);
+    }
+}
+
+static struct found *segment_of(struct recovery *r, uint64_t slot) {
+    for (uint64_t i = 0; i < r->n; i++)
+        if (r->chain[i].slot == slot) return &r->chain[i];
+    return NULL;
+}
+
+/* Goes on at the first record that starts in this segment. */
+static void begin_at(struct recovery *r, const struct found *segment) {
+    r->at = (struct queue_place){.pos = segment->first_pos, .slot = segment->slot};
+    if (segment->first_n > r->next_n) r->next_n = segment->first_n;
+}
+
+/* The live page's head is believed where a record lies there: what is before it was taken. */
+static bool begin_at_live_head(struct recovery *r) {
+    for (uint64_t i = 0; i < r->n; i++) {
+        const struct found *s = &r->chain[i];
+        if (r->live_head < s->start || r->live_head >= s->end) continue;
+        const struct queue_place at = {.pos = r->live_head, .slot = s->slot};
+        struct queue_record record;
+        if (queue_record_at(r->q, true, at, &record)) return false;
+        r->at = at;
+        r->next_n = record.header.ordinal;
+        return true;
+    }
+    return false;
+}
+
+static void begin(struct recovery *r) {
+    r->next_n = r->from.head_n;
+    if (r->n == 0) return;
+    if (r->live_head < r->from.head || !begin_at_live_head(r)) {
+        const struct found *s = &r->chain[0];
+        if (r->from.head >= s->start && r->from.head <= s->end)
+            r->at = (struct queue_place){.pos = r->from.head, .slot = s->slot};
+        else
+            begin_at(r, s);
+    }
+    r->first = r->at;
+    r->first_n = r->next_n;
+}
+
+/* At the end of a segment: the next one. false: the queue ends here. */
+static bool go_on(struct recovery *r) {
+    const struct found *here = segment_of(r, r->at.slot);
+    if (!here) return false;
+    if (r->at.pos < here->end) return true;
+    if (here + 1 == r->chain + r->n) return false;
+    const uint64_t was = r->at.pos;
+    if (here->goes_on) {
+        r->at = (struct queue_place){.pos = here[1].start, .slot = here[1].slot};
+    } else {
+        if (r->at.pos >= r->from.tail) return false;
+        begin_at(r, here + 1); /* what was between is consumed, or lost */
+    }
+    r->gap_bytes += r->at.pos - was;
+    return true;
+}
+
+static bool data_is_whole(struct recovery *r, const struct queue_record *record) {
+    struct queue_place at = record->at;
+    uint64_t left = record->header.len_bytes;
+    uint32_t crc = 0;
+    if (queue_skip(r->q, &at, QUEUE_RECORD_HEADER)) return false;
+    while (left > 0) {
+        const uint64_t n = left < QUEUE_SMALL_BYTES ? left : QUEUE_SMALL_BYTES;
+        if (queue_read(r->q, true, &at, r->buf, n)) return false;
+        crc = crc32c(crc, r->buf, n);
+        left -= n;
+    }
+    return crc == record->header.data_crc;
+}
+
+static void believe_head(struct recovery *r) {
+    if (r->at.pos != r->live_head) return;
+    r->first = r->at;
+    r->first_n = r->next_n;
+    r->gap_n = r->gap_bytes = r->messages = 0;
+}
+
+/* A good record, or one that is no message. */
+static void pass(struct recovery *r, const struct queue_record *record, bool gap) {
+    if (record->header.ordinal > r->next_n) {
+        r->lost += record->header.ordinal - r->next_n;
+        r->gap_n += record->header.ordinal - r->next_n;
+    }
+    if (gap) {
+        r->gap_n++;
+        r->gap_bytes += record->end.pos - record->at.pos;
+    } else {
+        r->messages++;
+    }
+    r->at = record->end;
+    r->next_n = record->header.ordinal + 1;
+}
+
+/* Behind a bad record, before the checkpoint's tail: the next good one in its segment, or the first
+ * of the next segment. */
+static bool pass_bad(struct recovery *r) {
+    const struct found *here = segment_of(r, r->at.slot);
+    const uint64_t was = r->at.pos;
+    if (!here) return false;
+    for (uint64_t pos = was + 8; pos < here->end && pos < r->from.tail; pos += 8) {
+        struct queue_record record;
+        const struct queue_place at = {.pos = pos, .slot = here->slot};
+        if (queue_record_at(r->q, true, at, &record) == 0 && record.header.ordinal >= r->next_n) {
+            r->at = at;
+            r->gap_bytes += pos - was;
+            return true;
+        }
+    }
+    if (r->from.tail > was && r->from.tail <= here->end) {
+        r->at.pos = r->from.tail; /* the rest of what the checkpoint vouches for */
+        if (r->from.tail_n > r->next_n) {
+            r->lost += r->from.tail_n - r->next_n;
+            r->gap_n += r->from.tail_n - r->next_n;
+            r->next_n = r->from.tail_n;
+        }
+    } else if (here + 1 < r->chain + r->n) {
+        begin_at(r, here + 1);
+    } else {
+        return false;
+    }
+    r->gap_bytes += r->at.pos - was;
+    return true;
+}
+
+/* Ends where the queue ends. */
+static void walk(struct recovery *r) {
+    while (r->n > 0) {
+        believe_head(r);
+        if (!go_on(r)) return;
+        believe_head(r);
+        struct queue_record record;
+        const int rc = queue_record_at(r->q, true, r->at, &record);
+        const bool header = rc == 0 && record.header.ordinal >= r->next_n;
+        const enum queue_state_kind kind = header ? queue_kind(queue_get(record.state)) : 0;
+        if (header && (kind == QUEUE_FILLING || kind == QUEUE_VOID || kind == QUEUE_DONE)) {
+            if (kind == QUEUE_FILLING) pm_set64(record.state, queue_state(QUEUE_VOID, 0));
+            pass(r, &record, true);
+        } else if (header && data_is_whole(r, &record)) {
+            if (queue_get(record.state) != queue_state(QUEUE_READY, 0))
+                pm_set64(record.state, queue_state(QUEUE_READY, 0));
+            pass(r, &record, false);
+        } else if (r->at.pos >= r->from.tail) {
+            return;
+        } else if (header) { /* its data is damaged, its place is known */
+            pm_set64(record.state, queue_state(QUEUE_VOID, 0));
+            r->lost++;
+            pass(r, &record, true);
+        } else if (!pass_bad(r)) {
+            return;
+        }
+    }
+}
+
+/* ------------------------------------------------------------------------ writing it down */
+
+/* The segments from the first message to the end of the walk; the others are given up. A segment at
+ * whose start the queue ends is none of it. */
+static void keep(struct recovery *r) {
+    if (r->messages == 0) return;
+    struct found *last = segment_of(r, r->at.slot);
+    const struct found *first = segment_of(r, r->first.slot);
+    if (r->at.pos == last->start && last > first) {
+        last--;
+        r->gap_bytes -= r->at.pos - last->end;
+        r->at = (struct queue_place){.pos = last->end, .slot = last->slot};
+    }
+    for (const struct found *s = first; s <= last; s++)
+        r->kept[s->slot] = true;
+    struct emmap_disk_slot *slot = queue_slot(r->q, last->slot);
+    const uint64_t used = r->at.pos - last->start;
+    pm_set64(&slot->end, used < r->q->cap_bytes ? used : 0);
+    pm_set64(&slot->next, 0);
+}
+
+/* Without a message the queue goes on in a new segment: in a slot that had one, so has its space. */
+static int begin_anew(struct recovery *r) {
+    uint64_t slot = 1;
+    while (slot <= r->slots && !r->has_segment[slot])
+        slot++;
+    if (slot > r->slots) slot = 1;
+    if (!queue_slot(r->q, slot)) return -ENOMEM;
+    const int rc = r->has_segment[slot] ? 0 : queue_allocate(r->q, slot);
+    if (rc) return rc;
+    if (r->slots < slot) r->slots = slot;
+    r->kept[slot] = true;
+    r->highest++;
+    write_first_segment(r->q, slot, r->highest, r->highest_epoch + 1, r->next_n);
+    r->at = (struct queue_place){.pos = r->highest * r->q->cap_bytes, .slot = slot};
+    r->first = r->at;
+    r->first_n = r->next_n;
+    r->gap_n = r->gap_bytes = 0;
+    return 0;
+}
+
+static void give_up_others(struct recovery *r) {
+    for (uint64_t slot = 1; slot <= r->slots; slot++) {
+        struct emmap_disk_segment nothing = {0}, second;
+        struct emmap_disk_slot *at = queue_slot(r->q, slot);
+        if (r->kept[slot]) continue;
+        uint8_t *end = (uint8_t *)at + r->q->segment_bytes - QUEUE_SLOT_TRAILER;
+        pm_read(&second, end, sizeof second);
+        if (memcmp(&second, &nothing, sizeof nothing) != 0) pm_zero(end, sizeof nothing);
+        pm_zero(at, sizeof *at);
+    }
+}
+
+static int sync_file(struct emmap_queue *q) {
+    if (!q->file || !q->file->region->shared) return 0;
+    return emmap_file_sync(q->file);
+}
+
+static void clear_participants(struct emmap_queue *q) {
+    for (unsigned i = 0; i < QUEUE_PARTICIPANTS; i++) { /* incarnations only rise */
+        pm_set64(&queue_participant(q, i)->preparing, 0);
+        pm_set64(&queue_participant(q, i)->punching, 0);
+    }
+}
+
+static int write_down(struct recovery *r) {
+    struct emmap_queue *q = r->q;
+    struct emmap_disk_live *live = queue_live(q);
+    const uint64_t max_bytes = queue_get(&live->max_bytes);
+    keep(r);
+    int rc = r->messages == 0 ? begin_anew(r) : 0;
+    if (rc) return rc;
+    give_up_others(r);
+    rc = sync_file(q);
+    if (rc) return rc;
+
+    clear_live(q);
+    clear_participants(q);
+    set_positions(q, r->first, r->first_n, r->at, r->next_n);
+    pm_set64(&live->gap_n, r->gap_n);
+    pm_set64(&live->gap_bytes, r->gap_bytes);
+    pm_set64(&live->slots, r->slots);
+    pm_set64(&live->epoch, r->highest_epoch + 1);
+    pm_set64(&live->next_number, r->highest + 1);
+    pm_set64(&live->max_bytes, max_bytes);
+    pm_set64(&live->lost_n, r->lost);
+    const bool fixed = (q->flags & QUEUE_FLAG_FIXED) != 0;
+    for (uint64_t slot = r->slots; slot > 0; slot--) {
+        if (r->kept[slot]) continue;
+        add_to_list(fixed ? &live->warm_slot : &live->cold_slot, q, slot);
+        if (fixed) pm_set64(&live->warm_n, queue_get(&live->warm_n) + 1);
+    }
+    pm_set64(&live->cp_serial, r->from.serial);
+    pm_set64(&live->cp_durable, r->from.serial);
+    const uint64_t serial = queue_checkpoint(q);
+    rc = sync_file(q);
+    if (rc == 0) pm_set64(&live->cp_durable, serial);
+    return rc;
+}
+
+static int recover(struct recovery *r) {
+    r->buf = malloc(QUEUE_SMALL_BYTES);
+    r->chain = calloc(r->slots + 1, sizeof *r->chain);
+    r->has_segment = calloc(r->slots + 2, sizeof *r->has_segment);
+    r->kept = calloc(r->slots + 2, sizeof *r->kept);
+    if (!r->buf || !r->chain || !r->has_segment || !r->kept) return -ENOMEM;
+    find_segments(r);
+    link_chain(r);
+    begin(r);
+    walk(r);
+    const int rc = write_down(r);
+    if (rc) return rc;
+    atomic_store(&r->q->recovered, r->messages);
+    atomic_store(&r->q->lost, r->lost);
+    return 0;
+}
+
+int queue_recover(struct emmap_queue *q) {
+    struct recovery r = {.q = q};
+    const uint64_t size = q->file ? emmap_file_size(q->file) : q->base_bytes;
+    r.slots = size > QUEUE_DATA_OFF ? (size - QUEUE_DATA_OFF) / q->segment_bytes : 0;
+    r.live_head = queue_get(&queue_live(q)->head);
+    if (r.slots > 0 && !queue_slot(q, r.slots)) return -ENOMEM;
+    int rc = choose_checkpoint(&r);
+    if (rc == 0) rc = recover(&r);
+    free(r.buf);
+    free(r.chain);
+    free(r.has_segment);
+    free(r.kept);
+    return rc;
+}

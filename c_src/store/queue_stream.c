@@ -1,0 +1,264 @@
+/* queue_stream.c -- positions, segments and records, as docs/format/queue.md has them.
+ *
+ * What is read of the file is checked before it is used, and used from a private copy: somebody
+ * else can write anything there at any time. */
+#include <errno.h>
+#include <string.h>
+
+#include "core/crc32c.h"
+#include "store/queue.h"
+
+static uint64_t load64(const void *at) {
+    return __atomic_load_n((const uint64_t *)at, __ATOMIC_RELAXED);
+}
+
+uint64_t queue_slot_off(const struct emmap_queue *q, uint64_t slot) {
+    return QUEUE_DATA_OFF + (slot - 1) * q->segment_bytes;
+}
+
+struct emmap_disk_slot *queue_slot(const struct emmap_queue *q, uint64_t slot) {
+    if (slot == 0 || slot > (q->base_bytes - QUEUE_DATA_OFF) / q->segment_bytes) return NULL;
+    return (struct emmap_disk_slot *)(void *)(q->base + queue_slot_off(q, slot));
+}
+
+uint32_t queue_segment_crc(const struct emmap_queue *q, const struct emmap_disk_segment *segment) {
+    return crc32c(crc32c(0, &q->salt, sizeof q->salt), segment,
+                  offsetof(struct emmap_disk_segment, crc));
+}
+
+bool queue_segment_is_valid(const struct emmap_queue *q, const struct emmap_disk_segment *segment) {
+    return segment->magic == EMMAP_DISK_SEGMENT_MAGIC && segment->number > 0 &&
+           segment->number < INT64_MAX / q->cap_bytes &&
+           segment->crc == queue_segment_crc(q, segment);
+}
+
+int queue_place_off(const struct emmap_queue *q, struct queue_place place, uint64_t *off,
+                    uint64_t *stop) {
+    const struct emmap_disk_slot *slot = queue_slot(q, place.slot);
+    if (!slot) return EMMAP_E_CORRUPT;
+    const uint64_t number = load64(&slot->segment.number);
+    const uint64_t end = queue_get(&slot->end);
+    *stop = end ? end : q->cap_bytes;
+    if (number >= INT64_MAX / q->cap_bytes || *stop > q->cap_bytes) return EMMAP_E_CORRUPT;
+    if (place.pos < number * q->cap_bytes) return EMMAP_E_CORRUPT;
+    *off = place.pos - number * q->cap_bytes;
+    return *off <= *stop ? 0 : EMMAP_E_CORRUPT;
+}
+
+static struct emmap_disk_segment *second_header(const struct emmap_queue *q, uint64_t slot) {
+    return (struct emmap_disk_segment *)(void *)(q->base + queue_slot_off(q, slot) +
+                                                 q->segment_bytes - QUEUE_SLOT_TRAILER);
+}
+
+bool queue_segment_in(const struct emmap_queue *q, uint64_t slot, struct emmap_disk_segment *out) {
+    pm_read(out, &queue_slot(q, slot)->segment, sizeof *out);
+    if (queue_segment_is_valid(q, out)) return true;
+    pm_read(out, second_header(q, slot), sizeof *out);
+    return queue_segment_is_valid(q, out);
+}
+
+void queue_write_segment(struct emmap_queue *q, uint64_t slot, struct emmap_disk_segment segment) {
+    segment.magic = EMMAP_DISK_SEGMENT_MAGIC;
+    segment.crc = queue_segment_crc(q, &segment);
+    pm_copy(&queue_slot(q, slot)->segment, &segment, sizeof segment);
+    pm_copy(second_header(q, slot), &segment, sizeof segment);
+}
+
+/* Is this the slot whose segment goes on where the place is? A header that is damaged is mended
+ * by its double, since positions are counted by it. */
+static bool goes_on_in(struct emmap_queue *q, uint64_t pos, uint64_t slot,
+                       struct emmap_disk_segment *segment) {
+    if (!queue_slot(q, slot) || !queue_segment_in(q, slot, segment)) return false;
+    if (segment->prev_end != pos || segment->number * q->cap_bytes < pos) return false;
+    if (!queue_segment_is_valid(q, &queue_slot(q, slot)->segment))
+        pm_copy(&queue_slot(q, slot)->segment, segment, sizeof *segment);
+    return true;
+}
+
+/* The link to the next segment is damaged: it is looked for. */
+static uint64_t search_next(struct emmap_queue *q, uint64_t pos,
+                            struct emmap_disk_segment *segment) {
+    const uint64_t slots = queue_get(&queue_live(q)->slots);
+    for (uint64_t slot = 1; slot <= slots && queue_slot(q, slot); slot++)
+        if (goes_on_in(q, pos, slot, segment)) return slot;
+    return 0;
+}
+
+int queue_hop(struct emmap_queue *q, struct queue_place *place) {
+    uint64_t off, stop;
+    int rc = queue_place_off(q, *place, &off, &stop);
+    if (rc || off < stop) return rc;
+    struct emmap_disk_slot *slot = queue_slot(q, place->slot);
+    uint64_t next = queue_get(&slot->next);
+    struct emmap_disk_segment segment;
+    if (!goes_on_in(q, place->pos, next, &segment)) {
+        next = search_next(q, place->pos, &segment);
+        if (next == 0) return EMMAP_E_CORRUPT;
+        pm_set64(&slot->next, next);
+    }
+    *place = (struct queue_place){.pos = segment.number * q->cap_bytes, .slot = next};
+    return 0;
+}
+
+/* One piece of a range, within one segment. */
+struct piece {
+    uint64_t off; /* in the file */
+    uint64_t len_bytes;
+};
+
+static int next_piece(struct emmap_queue *q, bool wait, struct queue_place *place, uint64_t len,
+                      struct piece *out) {
+    int rc = queue_hop(q, place);
+    uint64_t off, stop;
+    if (rc == 0) rc = queue_place_off(q, *place, &off, &stop);
+    if (rc) return rc;
+    out->off = queue_slot_off(q, place->slot) + QUEUE_SLOT_HEADER + off;
+    out->len_bytes = len < stop - off ? len : stop - off;
+    if (!wait && q->file &&
+        !region_is_resident(q->file->region, out->off, out->off + out->len_bytes))
+        return -EAGAIN;
+    return 0;
+}
+
+static int after_piece(struct emmap_queue *q, struct queue_place *place,
+                       const struct piece *piece) {
+    fence(memory_order_acquire);
+    if (!queue_range_is_whole(q, piece->off, piece->len_bytes)) return -EIO;
+    place->pos += piece->len_bytes;
+    return 0;
+}
+
+int queue_read(struct emmap_queue *q, bool wait, struct queue_place *place, void *buf,
+               uint64_t len_bytes) {
+    uint8_t *to = buf;
+    while (len_bytes > 0) {
+        struct piece piece;
+        int rc = next_piece(q, wait, place, len_bytes, &piece);
+        if (rc) return rc;
+        pm_read(to, q->base + piece.off, piece.len_bytes);
+        rc = after_piece(q, place, &piece);
+        if (rc) return rc;
+        to += piece.len_bytes;
+        len_bytes -= piece.len_bytes;
+    }
+    return 0;
+}
+
+int queue_write(struct emmap_queue *q, bool wait, struct queue_place *place, const void *data,
+                uint64_t len_bytes) {
+    const uint8_t *from = data;
+    while (len_bytes > 0) {
+        struct piece piece;
+        int rc = next_piece(q, wait, place, len_bytes, &piece);
+        if (rc) return rc;
+        pm_copy(q->base + piece.off, from, piece.len_bytes);
+        pm_fence();
+        rc = after_piece(q, place, &piece);
+        if (rc) return rc;
+        from += piece.len_bytes;
+        len_bytes -= piece.len_bytes;
+    }
+    return 0;
+}
+
+int queue_read_out(struct emmap_queue *q, struct queue_place *place, void *buf,
+                   uint64_t len_bytes) {
+    uint8_t *to = buf;
+    while (len_bytes > 0) {
+        struct piece piece;
+        const int rc = next_piece(q, true, place, len_bytes, &piece);
+        if (rc) return rc;
+        pm_read(to, q->base + piece.off, piece.len_bytes);
+        place->pos += piece.len_bytes;
+        to += piece.len_bytes;
+        len_bytes -= piece.len_bytes;
+    }
+    return 0;
+}
+
+int queue_write_out(struct emmap_queue *q, struct queue_place *place, const void *data,
+                    uint64_t len_bytes) {
+    const uint8_t *from = data;
+    while (len_bytes > 0) {
+        struct piece piece;
+        const int rc = next_piece(q, true, place, len_bytes, &piece);
+        if (rc) return rc;
+        pm_copy(q->base + piece.off, from, piece.len_bytes);
+        place->pos += piece.len_bytes;
+        from += piece.len_bytes;
+        len_bytes -= piece.len_bytes;
+    }
+    return 0;
+}
+
+int queue_skip(struct emmap_queue *q, struct queue_place *place, uint64_t len_bytes) {
+    while (len_bytes > 0) {
+        struct piece piece;
+        const int rc = next_piece(q, true, place, len_bytes, &piece);
+        if (rc) return rc;
+        place->pos += piece.len_bytes;
+        len_bytes -= piece.len_bytes;
+    }
+    return 0;
+}
+
+uint32_t queue_record_crc(const struct emmap_queue *q, uint64_t epoch, uint64_t pos,
+                          const struct emmap_disk_record *header) {
+    const uint64_t seed[] = {q->salt, epoch, pos};
+    return crc32c(crc32c(0, seed, sizeof seed), &header->flags,
+                  offsetof(struct emmap_disk_record, state) -
+                      offsetof(struct emmap_disk_record, flags));
+}
+
+int queue_record_at(struct emmap_queue *q, bool wait, struct queue_place place,
+                    struct queue_record *out) {
+    int rc = queue_hop(q, &place);
+    if (rc) return rc;
+    const struct emmap_disk_slot *slot = queue_slot(q, place.slot);
+    const uint64_t epoch = load64(&slot->segment.epoch);
+    out->at = out->end = place;
+    rc = queue_read(q, wait, &out->end, &out->header, sizeof out->header);
+    if (rc) return rc;
+    const struct emmap_disk_record *header = &out->header;
+    if ((header->flags & ~(uint32_t)QUEUE_RECORD_DEFLATED) ||
+        header->len_bytes > EMMAP_QUEUE_MOST_BYTES ||
+        header->crc != queue_record_crc(q, epoch, place.pos, header))
+        return EMMAP_E_CORRUPT;
+    /* The state's 8 bytes lie in one segment: its bytes are a multiple of 8, as places are. */
+    struct queue_place state = place;
+    rc = queue_skip(q, &state, offsetof(struct emmap_disk_record, state));
+    struct piece piece;
+    if (rc == 0) rc = next_piece(q, true, &state, sizeof header->state, &piece);
+    if (rc) return rc;
+    out->state = (emmap_disk_word *)(void *)(q->base + piece.off);
+    return queue_skip(q, &out->end, queue_record_bytes(header->len_bytes) - QUEUE_RECORD_HEADER);
+}
+
+int queue_resync(struct emmap_queue *q, struct queue_place *place, struct queue_place end) {
+    struct queue_record record;
+    for (;;) {
+        uint64_t off, stop;
+        int rc = queue_hop(q, place);
+        if (rc == 0) rc = queue_place_off(q, *place, &off, &stop);
+        if (rc) return rc;
+        place->pos += 8;
+        if (place->pos >= end.pos) {
+            *place = end;
+            return 0;
+        }
+        if (off + 8 == stop) {
+            rc = queue_hop(q, place);
+            if (rc) return rc;
+        }
+        rc = queue_record_at(q, true, *place, &record);
+        if (rc == 0 && record.end.pos <= end.pos) return 0;
+        if (rc && rc != EMMAP_E_CORRUPT) return rc;
+    }
+}
+
+int queue_data(struct emmap_queue *q, bool wait, const struct queue_record *record, void *buf) {
+    struct queue_place place = record->at;
+    int rc = queue_skip(q, &place, QUEUE_RECORD_HEADER);
+    if (rc == 0) rc = queue_read(q, wait, &place, buf, record->header.len_bytes);
+    return rc;
+}

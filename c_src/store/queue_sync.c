@@ -1,0 +1,100 @@
+/* queue_sync.c -- what is on the disk: checkpoints, and syncs that they ride on. */
+#include <errno.h>
+
+#include "core/crc32c.h"
+#include "os/os.h"
+#include "store/queue.h"
+
+enum { SYNC_WAITS = 10000 }; /* for another OS process that syncs: of a millisecond */
+
+struct emmap_disk_checkpoint *queue_checkpoint_at(const struct emmap_queue *q, uint64_t serial) {
+    return (struct emmap_disk_checkpoint *)(void *)(q->base + QUEUE_CHECKPOINT_OFF +
+                                                    (serial & 1) * QUEUE_PAGE);
+}
+
+static uint32_t checkpoint_crc(const struct emmap_queue *q, const struct emmap_disk_checkpoint *c) {
+    return crc32c(crc32c(0, &q->salt, sizeof q->salt), c,
+                  offsetof(struct emmap_disk_checkpoint, crc));
+}
+
+bool queue_checkpoint_is_valid(const struct emmap_queue *q, const struct emmap_disk_checkpoint *c) {
+    return c->magic == EMMAP_DISK_CHECKPOINT_MAGIC && c->crc == checkpoint_crc(q, c) &&
+           c->head <= c->tail && c->tail <= INT64_MAX;
+}
+
+/* Its place goes by its serial number, which is chosen so that the one on the disk stays. */
+uint64_t queue_checkpoint(struct emmap_queue *q) {
+    struct emmap_disk_live *live = queue_live(q);
+    uint64_t serial = queue_get(&live->cp_serial) + 1;
+    if (((serial ^ queue_get(&live->cp_durable)) & 1) == 0) serial++;
+    struct emmap_disk_checkpoint c = {
+        .magic = EMMAP_DISK_CHECKPOINT_MAGIC,
+        .serial = serial,
+        .epoch = queue_get(&live->epoch),
+        .head = queue_get(&live->head),
+        .head_n = queue_get(&live->head_n),
+        .tail = queue_get(&live->tail),
+        .tail_n = queue_get(&live->tail_n),
+        .slots = queue_get(&live->slots),
+        .next_number = queue_get(&live->next_number),
+    };
+    c.crc = checkpoint_crc(q, &c);
+    pm_copy(queue_checkpoint_at(q, serial), &c, sizeof c);
+    pm_set64(&live->cp_serial, serial);
+    return serial;
+}
+
+void queue_checkpoint_now(struct emmap_queue *q) {
+    if (queue_get(&queue_live(q)->syncer) == 0) (void)queue_checkpoint(q);
+}
+
+/* One sync at a time for a file: the checkpoint that it rests on is not written over meanwhile. */
+static int begin_sync(struct emmap_queue *q, uint64_t *serial, uint64_t *covered) {
+    struct emmap_disk_live *live = queue_live(q);
+    const int rc = queue_lock(q, true);
+    if (rc) return rc;
+    if (queue_get(&live->sync_error)) return queue_unlock(q, EMMAP_E_SYNC_FAILED);
+    const uint64_t other = queue_get(&live->syncer);
+    if (other != 0 && other != q->me &&
+        queue_is_alive(q, (unsigned)(other >> 48) - 1, other & 0xFFFFFFFFFFFFu))
+        return queue_unlock(q, QUEUE_SPUN);
+    *serial = queue_checkpoint(q);
+    *covered = queue_get(&live->tail);
+    pm_set64(&live->syncer, q->me);
+    return queue_unlock(q, 0);
+}
+
+/* What failed once stays failed: the kernel has dropped what it could not write. */
+static int sync_alone(struct emmap_queue *q, uint64_t *covered) {
+    struct emmap_disk_live *live = queue_live(q);
+    uint64_t serial;
+    int rc = begin_sync(q, &serial, covered);
+    for (unsigned waited = 0; rc == QUEUE_SPUN && waited < SYNC_WAITS; waited++) {
+        os_sleep_ms(1);
+        rc = begin_sync(q, &serial, covered);
+    }
+    if (rc) return rc == QUEUE_SPUN ? EMMAP_E_BUSY : rc;
+    const int synced = emmap_file_sync(q->file);
+    rc = queue_lock(q, true);
+    if (rc) return rc;
+    struct queue_step step = {0};
+    if (synced == EMMAP_E_SYNC_FAILED)
+        queue_set(&step, &live->sync_error, (uint64_t)-emmap_file_sync_error(q->file));
+    else if (synced == 0)
+        queue_set(&step, &live->cp_durable, serial);
+    queue_set(&step, &live->syncer, 0);
+    queue_do(q, &step);
+    rc = queue_unlock(q, 0);
+    return synced ? synced : rc;
+}
+
+int queue_sync(struct emmap_queue *q, uint64_t *covered) {
+    if (!q->file || !q->file->region->shared) {
+        *covered = UINT64_MAX; /* nothing of it is to reach a disk */
+        return atomic_load(&q->closed) ? EMMAP_E_CLOSED : 0;
+    }
+    pthread_mutex_lock(&q->sync_lock);
+    const int rc = sync_alone(q, covered);
+    pthread_mutex_unlock(&q->sync_lock);
+    return rc;
+}

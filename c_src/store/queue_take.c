@@ -1,0 +1,652 @@
+/* queue_take.c -- messages from the head: taken, claimed, looked at.
+ *
+ * Between head and cursor lies the window: messages that somebody holds a claim on, and around them
+ * those that came back or are done. It is closed most of the time, and a take then moves head and
+ * cursor as one. */
+#include <errno.h>
+#include <string.h>
+
+#include "core/crc32c.h"
+#include "os/os.h"
+#include "store/queue.h"
+
+enum { LARGE_TRIES = 8, PASSES = 4096 };
+
+static struct queue_place place_of(const emmap_disk_word *pos, const emmap_disk_word *slot) {
+    return (struct queue_place){.pos = queue_get(pos), .slot = queue_get(slot)};
+}
+static struct queue_place head_of(const struct emmap_queue *q) {
+    return place_of(&queue_live(q)->head, &queue_live(q)->head_slot);
+}
+static struct queue_place cursor_of(const struct emmap_queue *q) {
+    return place_of(&queue_live(q)->cursor, &queue_live(q)->cursor_slot);
+}
+static struct queue_place tail_of(const struct emmap_queue *q) {
+    return place_of(&queue_live(q)->tail, &queue_live(q)->tail_slot);
+}
+
+/* Where a walk over records is: its place and the ordinal there, and what it has passed that is no
+ * message. */
+struct walk {
+    struct queue_place at;
+    uint64_t n;
+    uint64_t gap_n, gap_bytes;
+};
+
+static struct walk walk_from_cursor(const struct emmap_queue *q) {
+    return (struct walk){.at = cursor_of(q), .n = queue_get(&queue_live(q)->cursor_n)};
+}
+
+static void pass(struct walk *walk, const struct queue_record *record) {
+    walk->at = record->end;
+    walk->n = record->header.ordinal + 1;
+}
+
+static uint64_t less(uint64_t from, uint64_t by) {
+    return from > by ? from - by : 0;
+}
+
+/* The bytes behind a seal, when a walk goes on in the next segment. */
+static void count_hop(struct walk *walk, const struct queue_record *record) {
+    walk->gap_bytes += record->at.pos - walk->at.pos;
+}
+
+/* Cursor and head to where the walk is, the window being closed. */
+static void move_both(struct emmap_queue *q, struct queue_step *step, const struct walk *walk) {
+    struct emmap_disk_live *live = queue_live(q);
+    queue_set(step, &live->cursor, walk->at.pos);
+    queue_set(step, &live->cursor_n, walk->n);
+    queue_set(step, &live->cursor_slot, walk->at.slot);
+    queue_set(step, &live->head, walk->at.pos);
+    queue_set(step, &live->head_n, walk->n);
+    queue_set(step, &live->head_slot, walk->at.slot);
+    queue_set(step, &live->gap_n, less(queue_get(&live->gap_n), walk->gap_n));
+    queue_set(step, &live->gap_bytes, less(queue_get(&live->gap_bytes), walk->gap_bytes));
+}
+
+/* Only the cursor: what the walk has passed is in the window now. */
+static void move_cursor(struct emmap_queue *q, struct queue_step *step, const struct walk *walk) {
+    struct emmap_disk_live *live = queue_live(q);
+    queue_set(step, &live->cursor, walk->at.pos);
+    queue_set(step, &live->cursor_n, walk->n);
+    queue_set(step, &live->cursor_slot, walk->at.slot);
+    queue_set(step, &live->window_n, walk->n - queue_get(&live->head_n));
+}
+
+static void move(struct emmap_queue *q, struct queue_step *step, const struct walk *walk) {
+    if (queue_get(&queue_live(q)->window_n) == 0)
+        move_both(q, step, walk);
+    else
+        move_cursor(q, step, walk);
+}
+
+/* Who dies in a claim, while others live on, is found by those who find the window open. */
+enum { LOOK_MS = 1000 };
+static void look_for_dead(struct emmap_queue *q) {
+    if (!q->multi_os || queue_get(&queue_live(q)->window_n) == 0) return;
+    const uint64_t now = os_now_ms();
+    if (now - atomic_load_explicit(&q->reap_ms, memory_order_relaxed) < LOOK_MS) return;
+    atomic_store_explicit(&q->reap_ms, now, memory_order_relaxed);
+    queue_reap_claims(q, QUEUE_PARTICIPANTS);
+}
+
+/* A damaged record: what comes next that is whole. The ordinals tell how many are lost. */
+static int pass_damaged(struct emmap_queue *q, struct walk *walk) {
+    struct emmap_disk_live *live = queue_live(q);
+    struct queue_record record;
+    struct queue_place at = walk->at;
+    const struct queue_place tail = tail_of(q);
+    int rc = queue_resync(q, &at, tail);
+    if (rc) return rc;
+    const bool at_tail = at.pos >= tail.pos;
+    rc = at_tail ? 0 : queue_record_at(q, true, at, &record);
+    if (rc) return rc;
+    const uint64_t n = at_tail ? queue_get(&live->tail_n) : record.header.ordinal;
+    const uint64_t lost = n > walk->n ? n - walk->n : 0;
+    pm_set64(&live->lost_n, queue_get(&live->lost_n) + lost);
+    atomic_fetch_add(&q->lost, lost);
+    walk->at = at;
+    walk->n = n;
+    return 0;
+}
+
+/* Goes on to the next READY record at or behind the walk. EMMAP_E_EMPTY | -EAGAIN | QUEUE_SPUN: its
+ * writer is still at it. VOID and DONE are passed. */
+static int next_ready(struct emmap_queue *q, bool wait, struct walk *walk,
+                      struct queue_record *record) {
+    const uint64_t tail = queue_get(&queue_live(q)->tail);
+    for (unsigned i = 0;; i++) {
+        if (walk->at.pos >= tail) return EMMAP_E_EMPTY;
+        if (!wait && i > PASSES) return -EAGAIN;
+        int rc = queue_record_at(q, wait, walk->at, record);
+        if (rc == 0 && (record->end.pos > tail || record->header.ordinal < walk->n))
+            rc = EMMAP_E_CORRUPT;
+        if (rc == EMMAP_E_CORRUPT) {
+            if (!wait) return -EAGAIN;
+            rc = pass_damaged(q, walk);
+            if (rc) return rc;
+            continue;
+        }
+        if (rc) return rc;
+        count_hop(walk, record);
+        const uint64_t state = queue_get(record->state);
+        switch (queue_kind(state)) {
+        case QUEUE_FILLING:
+            if (queue_is_alive(q, (unsigned)(state >> 16 & 0xFFFF), state >> 32)) return QUEUE_SPUN;
+            {
+                struct queue_step step = {0};
+                struct emmap_disk_live *live = queue_live(q);
+                queue_set(&step, record->state, queue_state(QUEUE_VOID, 0));
+                queue_set(&step, &live->gap_bytes,
+                          queue_get(&live->gap_bytes) + record->end.pos - record->at.pos);
+                queue_do(q, &step);
+            }
+            break;
+        case QUEUE_VOID:
+        case QUEUE_DONE:
+            break;
+        default: /* READY; behind the cursor there is no claim, so any other is a damaged one */
+            walk->at = record->at;
+            walk->n = record->header.ordinal;
+            return 0;
+        }
+        walk->gap_n++;
+        walk->gap_bytes += record->end.pos - record->at.pos;
+        pass(walk, record);
+    }
+}
+
+/* ---------------------------------------------------------------------------------- the window */
+
+static bool is_gone(enum queue_state_kind kind) {
+    return kind == QUEUE_DONE || kind == QUEUE_VOID;
+}
+
+/* The head over all at its start that is gone, where the record at done counts as gone. */
+static int advance_head(struct emmap_queue *q, struct queue_step *step, uint64_t done,
+                        uint64_t gap_n, uint64_t gap_bytes) {
+    struct emmap_disk_live *live = queue_live(q);
+    const uint64_t cursor = queue_get(&live->cursor);
+    struct walk walk = {.at = head_of(q), .n = queue_get(&live->head_n)};
+    struct queue_record record;
+    while (walk.at.pos < cursor) {
+        const int rc = queue_record_at(q, true, walk.at, &record);
+        if (rc == EMMAP_E_CORRUPT) break; /* found when it is looked for */
+        if (rc) return rc;
+        if (record.at.pos != done && !is_gone(queue_kind(queue_get(record.state)))) break;
+        count_hop(&walk, &record);
+        walk.gap_n++;
+        walk.gap_bytes += record.end.pos - record.at.pos;
+        pass(&walk, &record);
+    }
+    queue_set(step, &live->head, walk.at.pos);
+    queue_set(step, &live->head_n, walk.n);
+    queue_set(step, &live->head_slot, walk.at.slot);
+    queue_set(step, &live->window_n, queue_get(&live->cursor_n) - walk.n);
+    queue_set(step, &live->gap_n, less(gap_n, walk.gap_n));
+    queue_set(step, &live->gap_bytes, less(gap_bytes, walk.gap_bytes));
+    return 0;
+}
+
+/* A message of the window is done. */
+static int end_claim(struct emmap_queue *q, const struct queue_record *record, bool returned) {
+    struct emmap_disk_live *live = queue_live(q);
+    struct queue_step step = {0};
+    queue_set(&step, record->state, queue_state(QUEUE_DONE, 0));
+    if (returned) queue_set(&step, &live->returned_n, less(queue_get(&live->returned_n), 1));
+    const int rc = advance_head(q, &step, record->at.pos, queue_get(&live->gap_n) + 1,
+                                queue_get(&live->gap_bytes) + record->end.pos - record->at.pos);
+    if (rc) return rc;
+    queue_do(q, &step);
+    queue_free_behind(q);
+    return 0;
+}
+
+/* The first message that came back; EMMAP_E_EMPTY. */
+static int find_returned(struct emmap_queue *q, bool wait, struct queue_record *record) {
+    struct emmap_disk_live *live = queue_live(q);
+    const uint64_t cursor = queue_get(&live->cursor);
+    struct queue_place at = head_of(q);
+    for (unsigned i = 0; at.pos < cursor; i++) {
+        if (!wait && i > PASSES) return -EAGAIN;
+        int rc = queue_record_at(q, wait, at, record);
+        if (rc == EMMAP_E_CORRUPT && wait) {
+            rc = queue_resync(q, &at, cursor_of(q));
+            if (rc) return rc;
+            continue;
+        }
+        if (rc) return rc == EMMAP_E_CORRUPT ? -EAGAIN : rc;
+        if (queue_kind(queue_get(record->state)) == QUEUE_READY) return 0;
+        at = record->end;
+    }
+    pm_set64(&live->returned_n, 0);
+    return EMMAP_E_EMPTY;
+}
+
+/* -------------------------------------------------------------------------------------- taking */
+
+static void tell(struct queue_message *message, const struct queue_record *record) {
+    *message = (struct queue_message){
+        .at = record->at,
+        .end = record->end,
+        .ordinal = record->header.ordinal,
+        .time_ms = record->header.time_ms,
+        .len_bytes = record->header.len_bytes,
+        .flags = record->header.flags,
+        .data_crc = record->header.data_crc,
+    };
+}
+
+/* Is there room for it? The first one's length is told if not. */
+static int has_room(const struct queue_record *record, uint64_t room, unsigned got,
+                    struct queue_message *messages) {
+    if (record->header.len_bytes <= room) return 0;
+    if (got == 0) tell(messages, record);
+    return QUEUE_NO_ROOM;
+}
+
+static int take_returned(struct emmap_queue *q, bool wait, void *buf, uint64_t room,
+                         struct queue_message *message) {
+    struct queue_record record;
+    int rc = find_returned(q, wait, &record);
+    if (rc == 0) rc = has_room(&record, room, 0, message);
+    if (rc == 0) rc = queue_data(q, wait, &record, buf);
+    if (rc) return rc;
+    tell(message, &record);
+    return end_claim(q, &record, true);
+}
+
+/* As many as there are and have room, in one step. */
+static int take_ready(struct emmap_queue *q, bool wait, uint8_t *buf, uint64_t room,
+                      struct queue_message *messages, unsigned *n) {
+    struct emmap_disk_live *live = queue_live(q);
+    const bool open = queue_get(&live->window_n) > 0;
+    struct walk walk = walk_from_cursor(q);
+    const unsigned most = open ? 1 : *n;
+    unsigned got = 0;
+    int rc = 0;
+    struct queue_record record;
+    while (got < most) {
+        rc = next_ready(q, wait, &walk, &record);
+        if (rc == 0) rc = has_room(&record, room, got, &messages[got]);
+        if (rc == 0 && record.header.len_bytes > QUEUE_SMALL_BYTES) {
+            rc = QUEUE_NO_ROOM; /* to be copied outside the lock */
+            if (got == 0) tell(messages, &record);
+        }
+        if (rc == 0) rc = queue_data(q, wait, &record, buf);
+        if (rc) break;
+        tell(&messages[got++], &record);
+        buf += record.header.len_bytes;
+        room -= record.header.len_bytes;
+        if (open) break;
+        pass(&walk, &record);
+    }
+    if (got == 0 && (rc != EMMAP_E_EMPTY || open)) return rc;
+    *n = got;
+    struct queue_step step = {0};
+    if (open) {
+        queue_set(&step, record.state, queue_state(QUEUE_DONE, 0));
+        queue_set(&step, &live->gap_n, queue_get(&live->gap_n) + 1);
+        queue_set(&step, &live->gap_bytes,
+                  queue_get(&live->gap_bytes) + record.end.pos - record.at.pos);
+        pass(&walk, &record);
+    }
+    move(q, &step, &walk);
+    queue_do(q, &step);
+    queue_free_behind(q);
+    return got == 0 ? rc : 0;
+}
+
+/* Outside the lock: what was copied is what was pushed, or it is dropped. */
+static unsigned keep_whole(struct emmap_queue *q, uint8_t *buf, struct queue_message *messages,
+                           unsigned n) {
+    unsigned kept = 0;
+    uint8_t *to = buf;
+    for (unsigned i = 0; i < n; i++) {
+        const uint32_t len = messages[i].len_bytes;
+        if (crc32c(0, buf, len) == messages[i].data_crc) {
+            if (to != buf) memmove(to, buf, len);
+            to += len;
+            messages[kept++] = messages[i];
+        } else {
+            pm_fetch64(&queue_live(q)->lost_n);
+            atomic_fetch_add(&queue_live(q)->lost_n, 1);
+            atomic_fetch_add(&q->lost, 1);
+        }
+        buf += len;
+    }
+    return kept;
+}
+
+static int take_locked(struct emmap_queue *q, bool wait, void *buf, uint64_t room,
+                       struct queue_message *messages, unsigned *n) {
+    look_for_dead(q);
+    if (queue_get(&queue_live(q)->returned_n) > 0) {
+        const int rc = take_returned(q, wait, buf, room, messages);
+        if (rc != EMMAP_E_EMPTY) {
+            *n = 1;
+            return rc;
+        }
+    }
+    return take_ready(q, wait, buf, room, messages, n);
+}
+
+/* One that is larger than what may be copied under the lock. */
+static int take_large(struct emmap_queue *q, void *buf, uint64_t room,
+                      struct queue_message *message);
+
+int queue_take(struct emmap_queue *q, bool wait, void *buf, uint64_t room_bytes,
+               struct queue_message *messages, unsigned *n) {
+    const unsigned most = *n;
+    for (int tries = 0;;) {
+        int rc = queue_lock(q, wait);
+        if (rc) return rc;
+        unsigned got = most;
+        rc = queue_unlock(q, take_locked(q, wait && tries > 2, buf, room_bytes, messages, &got));
+        if (rc == QUEUE_NO_ROOM && messages[0].len_bytes > QUEUE_SMALL_BYTES &&
+            messages[0].len_bytes <= room_bytes) {
+            if (!wait) return -EAGAIN;
+            if (q->file && !queue_enter(q)) return EMMAP_E_CLOSED;
+            rc = take_large(q, buf, room_bytes, messages);
+            if (q->file) queue_leave(q);
+            got = 1;
+            if (rc == -EAGAIN) continue; /* another one was first */
+        }
+        if (rc == 0) {
+            *n = keep_whole(q, buf, messages, got);
+            if (*n > 0) return 0;
+            continue; /* all were damaged, and are gone */
+        }
+        if (rc != -EAGAIN || !wait) return rc;
+        tries++;
+        queue_touch_next(q);
+    }
+}
+
+/* ------------------------------------------------------------------------------------ claims */
+
+/* The next message becomes this OS process's, in this state. */
+static int claim_next(struct emmap_queue *q, bool wait, enum queue_state_kind kind,
+                      struct queue_record *record) {
+    struct emmap_disk_live *live = queue_live(q);
+    struct queue_step step = {0};
+    look_for_dead(q);
+    if (queue_get(&live->returned_n) > 0) {
+        const int rc = find_returned(q, wait, record);
+        if (rc == 0) {
+            queue_set(&step, record->state, queue_state(kind, q->owner));
+            queue_set(&step, &live->returned_n, less(queue_get(&live->returned_n), 1));
+            queue_do(q, &step);
+            return 0;
+        }
+        if (rc != EMMAP_E_EMPTY) return rc;
+    }
+    struct walk walk = walk_from_cursor(q);
+    const int rc = next_ready(q, wait, &walk, record);
+    if (rc) return rc;
+    if (queue_get(&live->window_n) == 0) {
+        /* What was passed on the way is no part of the window. */
+        move_both(q, &step, &walk);
+        queue_do(q, &step);
+    }
+    pass(&walk, record);
+    queue_set(&step, record->state, queue_state(kind, q->owner));
+    move_cursor(q, &step, &walk);
+    queue_do(q, &step);
+    return 0;
+}
+
+/* The record of a claim, if it is still this OS process's. EMMAP_E_STALE. */
+static int claimed(struct emmap_queue *q, const struct queue_message *message,
+                   enum queue_state_kind kind, struct queue_record *record) {
+    if (message->at.pos < queue_get(&queue_live(q)->head)) return EMMAP_E_STALE;
+    const int rc = queue_record_at(q, true, message->at, record);
+    if (rc) return rc;
+    return queue_get(record->state) == queue_state(kind, q->owner) &&
+                   record->header.ordinal == message->ordinal
+               ? 0
+               : EMMAP_E_STALE;
+}
+
+static int finish(struct emmap_queue *q, bool wait, const struct queue_message *message,
+                  enum queue_state_kind kind) {
+    int rc = queue_lock(q, wait);
+    if (rc) return rc;
+    struct queue_record record;
+    rc = claimed(q, message, kind, &record);
+    if (rc == 0) rc = end_claim(q, &record, false);
+    return queue_unlock(q, rc);
+}
+
+int queue_ack(struct emmap_queue *q, bool wait, const struct queue_message *message) {
+    return finish(q, wait, message, QUEUE_LEASED);
+}
+
+/* Back to its place; the window is closed where it held nothing else. */
+static void give_back_claim(struct emmap_queue *q, const struct queue_record *record) {
+    struct emmap_disk_live *live = queue_live(q);
+    struct queue_step step = {0};
+    queue_set(&step, record->state, queue_state(QUEUE_READY, 0));
+    if (queue_get(&live->window_n) == 1 && record->at.pos == queue_get(&live->head)) {
+        queue_set(&step, &live->cursor, queue_get(&live->head));
+        queue_set(&step, &live->cursor_n, queue_get(&live->head_n));
+        queue_set(&step, &live->cursor_slot, queue_get(&live->head_slot));
+        queue_set(&step, &live->window_n, 0);
+    } else {
+        queue_set(&step, &live->returned_n, queue_get(&live->returned_n) + 1);
+    }
+    queue_do(q, &step);
+}
+
+int queue_return(struct emmap_queue *q, bool wait, const struct queue_message *message) {
+    int rc = queue_lock(q, wait);
+    if (rc) return rc;
+    struct queue_record record;
+    rc = claimed(q, message, QUEUE_LEASED, &record);
+    if (rc == 0) give_back_claim(q, &record);
+    return queue_unlock(q, rc);
+}
+
+/* A copy outside the lock, of a record that is claimed. */
+static int copy_claimed(struct emmap_queue *q, const struct queue_message *message, void *buf) {
+    struct emmap_region *region = q->file ? q->file->region : NULL;
+    for (int i = 0; i < LARGE_TRIES; i++) {
+        uint64_t before = 0;
+        const bool whole = !region || region_is_whole(region, &before);
+        struct queue_place place = message->at;
+        int rc = queue_skip(q, &place, QUEUE_RECORD_HEADER);
+        if (rc == 0) rc = queue_read_out(q, &place, buf, message->len_bytes);
+        if (rc) return rc;
+        if (whole && (!region || region_was_whole(region, before))) return 0;
+        rc = queue_lock(q, true); /* heals */
+        if (rc) return rc;
+        rc = queue_unlock(q, 0);
+        if (rc) return rc;
+    }
+    return -EIO;
+}
+
+static int take_large(struct emmap_queue *q, void *buf, uint64_t room,
+                      struct queue_message *message) {
+    int rc = queue_lock(q, true);
+    if (rc) return rc;
+    struct queue_record record;
+    rc = claim_next(q, true, QUEUE_TAKING, &record);
+    if (rc == 0) tell(message, &record);
+    if (rc == 0 && message->len_bytes > room) {
+        /* Another one than the one that room was made for. */
+        give_back_claim(q, &record);
+        rc = -EAGAIN;
+    }
+    rc = queue_unlock(q, rc);
+    if (rc) return rc;
+    rc = copy_claimed(q, message, buf);
+    const int ended = finish(q, true, message, QUEUE_TAKING);
+    return rc ? rc : ended;
+}
+
+int queue_claim(struct emmap_queue *q, bool wait, void *buf, uint64_t room_bytes,
+                struct queue_message *message) {
+    for (int tries = 0;; tries++) {
+        int rc = queue_lock(q, wait);
+        if (rc) return rc;
+        struct queue_record record;
+        rc = claim_next(q, wait && tries > 2, QUEUE_LEASED, &record);
+        if (rc == 0) {
+            tell(message, &record);
+            const bool fits = message->len_bytes <= room_bytes;
+            const bool small = message->len_bytes <= QUEUE_SMALL_BYTES || wait;
+            if (!fits || !small) {
+                give_back_claim(q, &record);
+                rc = fits ? -EAGAIN : QUEUE_NO_ROOM;
+            }
+        }
+        rc = queue_unlock(q, rc);
+        if (rc == -EAGAIN && wait) {
+            queue_touch_next(q);
+            continue;
+        }
+        if (rc) return rc;
+        rc = copy_claimed(q, message, buf);
+        if (rc == 0 && crc32c(0, buf, message->len_bytes) == message->data_crc) return 0;
+        if (rc) {
+            (void)queue_return(q, true, message);
+            return rc;
+        }
+        pm_fetch64(&queue_live(q)->lost_n);
+        atomic_fetch_add(&queue_live(q)->lost_n, 1);
+        atomic_fetch_add(&q->lost, 1);
+        rc = queue_ack(q, true, message); /* damaged: it is gone */
+        if (rc) return rc;
+    }
+}
+
+int queue_take_this(struct emmap_queue *q, bool wait, const struct queue_message *message) {
+    int rc = queue_lock(q, wait);
+    if (rc) return rc;
+    struct emmap_disk_live *live = queue_live(q);
+    struct queue_record record;
+    if (queue_get(&live->returned_n) > 0) {
+        rc = find_returned(q, wait, &record);
+        if (rc == 0) rc = record.at.pos == message->at.pos ? end_claim(q, &record, true) : -EAGAIN;
+        if (rc != EMMAP_E_EMPTY) return queue_unlock(q, rc);
+    }
+    struct walk walk = walk_from_cursor(q);
+    rc = next_ready(q, wait, &walk, &record);
+    if (rc == 0 && record.at.pos != message->at.pos) rc = -EAGAIN;
+    if (rc) return queue_unlock(q, rc);
+    struct queue_step step = {0};
+    if (queue_get(&live->window_n) > 0) {
+        queue_set(&step, record.state, queue_state(QUEUE_DONE, 0));
+        queue_set(&step, &live->gap_n, queue_get(&live->gap_n) + 1);
+        queue_set(&step, &live->gap_bytes,
+                  queue_get(&live->gap_bytes) + record.end.pos - record.at.pos);
+    }
+    pass(&walk, &record);
+    move(q, &step, &walk);
+    queue_do(q, &step);
+    queue_free_behind(q);
+    return queue_unlock(q, 0);
+}
+
+/* ------------------------------------------------------------------------------------ dropping */
+
+enum { DROP_AT_ONCE = 1000 };
+
+static int drop_returned(struct emmap_queue *q, unsigned *n) {
+    struct queue_record record;
+    while (*n < DROP_AT_ONCE && queue_get(&queue_live(q)->returned_n) > 0) {
+        int rc = find_returned(q, true, &record);
+        if (rc == EMMAP_E_EMPTY) return 0;
+        if (rc == 0) rc = end_claim(q, &record, true);
+        if (rc) return rc;
+        ++*n;
+    }
+    return 0;
+}
+
+/* Some of the messages before until; EMMAP_E_EMPTY: there are none. */
+static int drop_some(struct emmap_queue *q, uint64_t until, unsigned *n) {
+    struct emmap_disk_live *live = queue_live(q);
+    int rc = drop_returned(q, n);
+    const bool open = queue_get(&live->window_n) > 0;
+    struct walk walk = walk_from_cursor(q);
+    struct queue_step step = {0};
+    while (rc == 0 && *n < DROP_AT_ONCE) {
+        struct queue_record record;
+        rc = next_ready(q, true, &walk, &record);
+        if (rc == 0 && record.at.pos >= until) rc = EMMAP_E_EMPTY;
+        if (rc) break;
+        ++*n;
+        if (open) {
+            queue_set(&step, record.state, queue_state(QUEUE_DONE, 0));
+            queue_set(&step, &live->gap_n, queue_get(&live->gap_n) + 1);
+            queue_set(&step, &live->gap_bytes,
+                      queue_get(&live->gap_bytes) + record.end.pos - record.at.pos);
+        }
+        pass(&walk, &record);
+        if (open) {
+            move(q, &step, &walk);
+            queue_do(q, &step);
+        }
+    }
+    if (!open && (rc == 0 || rc == EMMAP_E_EMPTY || rc == QUEUE_SPUN)) {
+        move(q, &step, &walk);
+        queue_do(q, &step);
+    }
+    queue_free_behind(q);
+    return rc;
+}
+
+int queue_drop(struct emmap_queue *q, uint64_t until) {
+    for (;;) {
+        unsigned n = 0;
+        int rc = queue_lock(q, true);
+        if (rc) return rc;
+        rc = queue_unlock(q, drop_some(q, until, &n));
+        if (rc == EMMAP_E_EMPTY) return 0;
+        if (rc) return rc;
+    }
+}
+
+/* ------------------------------------------------------------------------- what the dead left */
+
+/* Claims of one participant, or of all that are dead: LEASED is to be taken again, TAKING is gone. */
+void queue_reap_claims(struct emmap_queue *q, unsigned participant) {
+    struct emmap_disk_live *live = queue_live(q);
+    const uint64_t cursor = queue_get(&live->cursor);
+    struct queue_place at = head_of(q);
+    struct queue_record record;
+    bool gone = false;
+    while (at.pos < cursor && queue_record_at(q, true, at, &record) == 0) {
+        const uint64_t state = queue_get(record.state);
+        const enum queue_state_kind kind = queue_kind(state);
+        const unsigned owner = (unsigned)(state >> 16 & 0xFFFF);
+        at = record.end;
+        if (kind != QUEUE_LEASED && kind != QUEUE_TAKING) continue;
+        if (participant < QUEUE_PARTICIPANTS && owner != participant) continue;
+        if (queue_is_alive(q, owner, state >> 32)) continue;
+        struct queue_step step = {0};
+        if (kind == QUEUE_LEASED) {
+            queue_set(&step, record.state, queue_state(QUEUE_READY, 0));
+            queue_set(&step, &live->returned_n, queue_get(&live->returned_n) + 1);
+        } else {
+            queue_set(&step, record.state, queue_state(QUEUE_DONE, 0));
+            queue_set(&step, &live->gap_n, queue_get(&live->gap_n) + 1);
+            queue_set(&step, &live->gap_bytes,
+                      queue_get(&live->gap_bytes) + record.end.pos - record.at.pos);
+            gone = true;
+        }
+        queue_do(q, &step);
+    }
+    struct queue_step step = {0};
+    if (gone &&
+        advance_head(q, &step, 0, queue_get(&live->gap_n), queue_get(&live->gap_bytes)) == 0)
+        queue_do(q, &step);
+    queue_free_behind(q);
+}
+
+void queue_reap(struct emmap_queue *q, unsigned participant) {
+    queue_reap_hands(q, participant);
+    if (queue_get(&queue_live(q)->window_n) > 0) queue_reap_claims(q, participant);
+}
