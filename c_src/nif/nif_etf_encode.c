@@ -46,7 +46,7 @@ struct encoder {
 
 /* There is room for so much before each term: for all but binaries, strings and new atoms. */
 enum { ONE_TERM = 64 };
-_Static_assert(ETF_CACHED_BYTES <= ONE_TERM, "an atom is copied whole");
+_Static_assert((int)ETF_CACHED_BYTES <= (int)ONE_TERM, "an atom is copied whole");
 
 /* ------------------------------------------------------------------------------------- the buffer
  *
