@@ -82,8 +82,8 @@ int emmap_queue_info(struct emmap_queue *q, struct emmap_queue_info *info) {
     info->file_bytes = file.file_bytes;
     info->allocated_bytes = file.allocated_bytes;
     info->linked = file.linked;
-    rc = queue_lock(q, true);
-    if (rc) return rc == QUEUE_SPUN ? EMMAP_E_BUSY : rc;
+    rc = queue_lock_surely(q);
+    if (rc) return rc;
     read_live(q, info);
     return queue_unlock(q, 0);
 }

@@ -26,7 +26,7 @@
 enum { QUEUE_SMALL_BYTES = 64 << 10 };
 enum { QUEUE_WARM = 2 };
 
-/* Answers that do not leave the library: the lock was not had within some 20 us. */
+/* Answers that do not leave the library: try again, the lock or a message is somebody's. */
 enum { QUEUE_SPUN = 1 };
 
 struct emmap_queue {
@@ -90,9 +90,11 @@ static inline uint64_t queue_count(const struct emmap_queue *q) {
 
 /* ----------------------------------------------------------------------------- queue_lock.c */
 
-/* queue_lock -- 0 | QUEUE_SPUN (only without wait) | EMMAP_E_BUSY (lock_timeout) | EMMAP_E_CLOSED,
- * or why the handle is broken. */
+/* queue_lock -- 0 | QUEUE_SPUN (after some 20 us; with wait after some ms: no caller waits here for an
+ * OS process that is stopped) | EMMAP_E_CLOSED, or why the handle is broken.
+ * queue_lock_surely -- for who has begun something: EMMAP_E_BUSY after 5 s. */
 int queue_lock(struct emmap_queue *q, bool wait);
+int queue_lock_surely(struct emmap_queue *q);
 /* queue_unlock -- the call's answer: rc, or why the queue is of no more use. */
 int queue_unlock(struct emmap_queue *q, int rc);
 

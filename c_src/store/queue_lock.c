@@ -121,7 +121,7 @@ static bool try_lock(struct emmap_queue *q) {
 }
 
 /* Waits for the holder: 0 with the lock. */
-static int wait_for_lock(struct emmap_queue *q, bool wait) {
+static int wait_for_lock(struct emmap_queue *q, bool wait, unsigned most_ms) {
     uint64_t since = 0;
     for (unsigned tries = 0;; tries++) {
         if (try_lock(q)) return 0;
@@ -134,17 +134,17 @@ static int wait_for_lock(struct emmap_queue *q, bool wait) {
             if (holder != 0 && holder != q->me && take_over(q, holder)) return 0;
         }
         if (!wait && tries >= YIELDS) return QUEUE_SPUN;
-        if (now - since > TIMEOUT_MS) return EMMAP_E_BUSY;
+        if (now - since > most_ms) return most_ms == WAIT_MS ? QUEUE_SPUN : EMMAP_E_BUSY;
         os_pause(tries);
     }
 }
 
-int queue_lock(struct emmap_queue *q, bool wait) {
+static int lock(struct emmap_queue *q, bool wait, unsigned most_ms) {
     if (atomic_load_explicit(&q->closed, memory_order_relaxed)) return EMMAP_E_CLOSED;
     int rc = atomic_load_explicit(&q->broken, memory_order_relaxed);
     if (rc) return rc;
     if (!try_lock(q)) {
-        rc = wait_for_lock(q, wait);
+        rc = wait_for_lock(q, wait, most_ms);
         if (rc) return rc;
     }
     if (!q->file) return 0;
@@ -154,6 +154,14 @@ int queue_lock(struct emmap_queue *q, bool wait) {
     }
     if (!region_is_whole(q->file->region, &q->marks)) return queue_heal(q);
     return 0;
+}
+
+int queue_lock(struct emmap_queue *q, bool wait) {
+    return lock(q, wait, WAIT_MS);
+}
+
+int queue_lock_surely(struct emmap_queue *q) {
+    return lock(q, true, TIMEOUT_MS);
 }
 
 /* Some page is replaced: of the pages that the queue's words lie in, or of messages. Those may come

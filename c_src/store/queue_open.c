@@ -265,7 +265,7 @@ static int open_alone(struct emmap_queue *q) {
 }
 
 static int open_beside_others(struct emmap_queue *q) {
-    const int rc = queue_lock(q, true);
+    const int rc = queue_lock_surely(q);
     if (rc) return rc;
     queue_reap(q, q->participant); /* what a dead one of this number has left */
     return queue_unlock(q, 0);
@@ -483,7 +483,7 @@ int emmap_queue_open(struct emmap_queue **out, const char *path,
 
 /* The last handle of this OS process. */
 static void shut(struct emmap_queue *q) {
-    if (queue_lock(q, true) == 0) {
+    if (queue_lock_surely(q) == 0) {
         if (q->file->region->shared) queue_checkpoint_now(q);
         atomic_store(&q->closed, true);
         (void)queue_unlock(q, 0);

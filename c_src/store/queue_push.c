@@ -190,7 +190,7 @@ static int fill(struct emmap_queue *q, struct queue_place at, const struct queue
         pm_fence();
         if (rc) return rc;
         if (whole && (!region || region_was_whole(region, before))) return 0;
-        rc = queue_lock(q, true); /* heals */
+        rc = queue_lock_surely(q); /* heals */
         if (rc) return rc;
         rc = queue_unlock(q, 0);
         if (rc) return rc;
@@ -199,7 +199,7 @@ static int fill(struct emmap_queue *q, struct queue_place at, const struct queue
 }
 
 static int end_filling(struct emmap_queue *q, struct queue_place at, uint64_t need, int rc) {
-    const int locked = queue_lock(q, true);
+    const int locked = queue_lock_surely(q);
     if (locked) return rc ? rc : locked;
     struct emmap_disk_live *live = queue_live(q);
     struct queue_record record;

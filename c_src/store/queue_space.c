@@ -162,7 +162,7 @@ static int prepare(struct emmap_queue *q) {
     rc = queue_unlock(q, enough ? 0 : take_in_hand(q, &slot));
     if (rc || enough) return rc;
     const int allocated = queue_allocate(q, slot);
-    rc = queue_lock(q, true);
+    rc = queue_lock_surely(q);
     if (rc) return rc; /* closed: the next opener finds it in our hand */
     put_down(q, slot, allocated == 0);
     rc = queue_unlock(q, 0);
@@ -202,7 +202,7 @@ static int give_one_back(struct emmap_queue *q) {
                        q->segment_bytes - page);
         region_unpin(q->file->region);
     }
-    rc = queue_lock(q, true);
+    rc = queue_lock_surely(q);
     if (rc) return rc;
     queue_set(&step, &self->punching, 0);
     queue_set(&step, &queue_slot(q, slot)->free_next, queue_get(&live->cold_slot));

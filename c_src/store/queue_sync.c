@@ -75,7 +75,7 @@ static int sync_alone(struct emmap_queue *q, uint64_t *covered) {
     }
     if (rc) return rc == QUEUE_SPUN ? EMMAP_E_BUSY : rc;
     const int synced = emmap_file_sync(q->file);
-    rc = queue_lock(q, true);
+    rc = queue_lock_surely(q);
     if (rc) return rc;
     struct queue_step step = {0};
     if (synced == EMMAP_E_SYNC_FAILED)

@@ -410,7 +410,7 @@ static int claimed(struct emmap_queue *q, const struct queue_message *message,
 
 static int finish(struct emmap_queue *q, bool wait, const struct queue_message *message,
                   enum queue_state_kind kind) {
-    int rc = queue_lock(q, wait);
+    int rc = kind == QUEUE_TAKING ? queue_lock_surely(q) : queue_lock(q, wait);
     if (rc) return rc;
     struct queue_record record;
     rc = claimed(q, message, kind, &record);
@@ -458,7 +458,7 @@ static int copy_claimed(struct emmap_queue *q, const struct queue_message *messa
         if (rc == 0) rc = queue_read_out(q, &place, buf, message->len_bytes);
         if (rc) return rc;
         if (whole && (!region || region_was_whole(region, before))) return 0;
-        rc = queue_lock(q, true); /* heals */
+        rc = queue_lock_surely(q); /* heals */
         if (rc) return rc;
         rc = queue_unlock(q, 0);
         if (rc) return rc;
