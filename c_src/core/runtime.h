@@ -67,7 +67,8 @@ struct runtime {
 
     struct emmap_queue *queues; /* open; guarded by lock */
 
-    struct nif_cell *cells; /* of the NIF, which counts its calls by thread; guarded by lock */
+    /* Of the NIF, which counts its calls by thread. They are added, and stay. */
+    _Atomic(struct nif_cell *) cells;
 
     _Atomic uint64_t handles, regions, holds, faults, mapped_bytes;
 

@@ -30,10 +30,12 @@ static bool new_cell(struct thread *own) {
         .class = enif_thread_type() == ERL_NIF_THR_NORMAL_SCHEDULER ? NIF_NORMAL : NIF_DIRTY,
     };
     struct runtime *rt = runtime_get();
-    pthread_mutex_lock(&rt->lock);
-    cell->next = rt->cells;
-    rt->cells = cell;
-    pthread_mutex_unlock(&rt->lock);
+    struct nif_cell *before = atomic_load_explicit(&rt->cells, memory_order_relaxed);
+    do
+        cell->next = before;
+    /* pairs with nif_work_totals: acquire cells */
+    while (!atomic_compare_exchange_weak_explicit(&rt->cells, &before, cell, memory_order_release,
+                                                  memory_order_relaxed));
     own->cell = cell;
     return true;
 }
@@ -71,13 +73,12 @@ void nif_tried(ErlNifEnv *env) {
 
 struct nif_totals nif_work_totals(void) {
     struct nif_totals totals = {{0}, {0}};
-    struct runtime *rt = runtime_get();
-    pthread_mutex_lock(&rt->lock);
-    for (const struct nif_cell *cell = rt->cells; cell; cell = cell->next)
+    const struct runtime *rt = runtime_get();
+    const struct nif_cell *cell = atomic_load_explicit(&rt->cells, memory_order_acquire);
+    for (; cell; cell = cell->next)
         for (int i = 0; i < NIF_CLASSES; i++) {
             totals.calls[i] += atomic_load_explicit(&cell->calls[i], memory_order_relaxed);
             totals.bytes[i] += atomic_load_explicit(&cell->bytes[i], memory_order_relaxed);
         }
-    pthread_mutex_unlock(&rt->lock);
     return totals;
 }
