@@ -5,7 +5,7 @@
 
 -include_lib("eunit/include/eunit.hrl").
 
--export([small_and_resident/1, large/1, cold/1, lines/1, charged/1]).
+-export([small_and_resident/1, large/1, cold/1, lines/1, charged/1, refused/1]).
 
 -define(SIZE, 4 bsl 20).
 -define(SHARED, [write, shared]).
@@ -125,6 +125,28 @@ charged(File) ->
     %% Another one, for each read past the end where no server is asked.
     Past = fun(Off) -> reductions(fun() -> times(1000, fun() -> emmap:pread(Mem, Off, 8) end) end) end,
     maps:get(space, emmap:info(Mem)) =/= reserved orelse ?assert(Past(?SIZE) > Past(0) + 1500).
+
+%% A call that is refused has touched no bytes.
+what_is_refused_is_not_counted_test_() ->
+    in_own_vm(fun refused/1).
+
+refused(File) ->
+    {ok, Mem, _} = emmap:open(File, ?SHARED),
+    {ok, ForReading, _} = emmap:open(File, [shared]),
+    Large = binary:copy(<<"x">>, 1 bsl 20),
+    {ok, ?SIZE} = emmap:position(Mem, eof),
+    Calls = [fun() -> {error, eacces} = emmap:pwrite(ForReading, 0, Data) end || Data <- [<<"x">>, Large]]
+        ++ [fun() -> {error, eacces} = emmap:write(ForReading, Data) end || Data <- [<<"x">>, Large]]
+        ++ [fun() -> ?assertError(badarg, emmap:pwrite(Mem, ?SIZE, Data)) end || Data <- [<<"x">>, Large]]
+        ++ [fun() -> ?assertError(badarg, emmap:write(Mem, Data)) end || Data <- [<<"x">>, Large]]
+        ++ [fun() -> {error, eacces} = emmap:patomic_add(ForReading, 0, 1) end,
+            fun() -> {error, alignment} = emmap:patomic_read_integer(Mem, 1) end,
+            fun() -> ?assertError(badarg, emmap:patomic_add(Mem, ?SIZE, 1)) end,
+            fun() -> eof = emmap:pread(Mem, ?SIZE, 8) end,
+            fun() -> eof = emmap:read(Mem, 8) end],
+    #{normal_bytes := Normal, dirty_bytes := Dirty} = emmap:stats(),
+    ?assertEqual([], [Ix || {Ix, Call} <- lists:enumerate(Calls), classes(Call) =/= {0, 0}]),
+    ?assertMatch(#{normal_bytes := Normal, dirty_bytes := Dirty}, emmap:stats()).
 
 %% What the questions for 60 blocks cost. Half a second later all are asked again.
 looks(File) ->

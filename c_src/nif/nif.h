@@ -113,8 +113,9 @@ void nif_buffer_drop(struct nif_buffer *buffer);
 /* A file's name as a C string, to be given to enif_free; false with *why. */
 bool nif_get_name(ErlNifEnv *env, ERL_NIF_TERM term, char **out, ERL_NIF_TERM *why);
 
-ERL_NIF_TERM nif_read_error(ErlNifEnv *env, int rc);   /* past the end: eof */
-ERL_NIF_TERM nif_write_result(ErlNifEnv *env, int rc); /* past the end: badarg 2 */
+/* The answers of calls that touch bytes; the calls are counted and charged. */
+ERL_NIF_TERM nif_read_error(ErlNifEnv *env, int rc);                   /* past the end: eof */
+ERL_NIF_TERM nif_write_result(ErlNifEnv *env, int rc, uint64_t bytes); /* past the end: badarg 2 */
 
 /* nif_work.c: a call that touched bytes, counted for the kind of scheduler that it ran on; and one
  * that found none to touch. Both are charged. */

@@ -63,9 +63,9 @@ static ERL_NIF_TERM run(ErlNifEnv *env, bool wait, int argc, const ERL_NIF_TERM 
     if (rc == REGION_TOUCHED)
         return enif_schedule_nif(env, "file_word", ERL_NIF_DIRTY_JOB_IO_BOUND, reason_dirty, argc,
                                  argv);
+    if (rc) return nif_write_result(env, rc, 0);
     nif_worked(env, sizeof(uint64_t));
-    if (rc == EMMAP_E_PAST_END) return nif_badarg(env, 2, atoms.past_end_);
-    return rc ? nif_error(env, rc) : answer(env, &call);
+    return answer(env, &call);
 }
 
 static ERL_NIF_TERM answer_ok(ErlNifEnv *env, const struct call *call) {

@@ -254,8 +254,8 @@ ERL_NIF_TERM nif_file_pwrite_dirty_3(ErlNifEnv *env, int argc, const ERL_NIF_TER
     if (!get_write(env, argv, &h, &off, &bad)) return bad;
     if (!enif_inspect_iolist_as_binary(env, argv[2], &data))
         return nif_badarg(env, 3, atoms.not_iodata_);
-    nif_worked(env, data.size);
-    return nif_write_result(env, file_write(h->file, true, off, data.data, data.size));
+    const int rc = file_write(h->file, true, off, data.data, data.size);
+    return nif_write_result(env, rc, data.size);
 }
 
 /* file_pwrite(Handle, Off, Binary) -> ok. The caller has looked at the size: to look at an
@@ -268,10 +268,7 @@ ERL_NIF_TERM nif_file_pwrite_3(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv
     if (!get_write(env, argv, &h, &off, &bad)) return bad;
     if (!enif_inspect_binary(env, argv[2], &data)) return nif_badarg(env, 3, atoms.not_iodata_);
     const int rc = file_write(h->file, false, off, data.data, data.size);
-    if (rc != -EAGAIN) {
-        nif_worked(env, data.size);
-        return nif_write_result(env, rc);
-    }
+    if (rc != -EAGAIN) return nif_write_result(env, rc, data.size);
     return enif_schedule_nif(env, "file_pwrite", ERL_NIF_DIRTY_JOB_IO_BOUND,
                              nif_file_pwrite_dirty_3, argc, argv);
 }

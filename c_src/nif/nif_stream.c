@@ -93,8 +93,8 @@ ERL_NIF_TERM nif_file_write_dirty_2(ErlNifEnv *env, int argc, const ERL_NIF_TERM
     if (!file) return nif_badarg(env, 1, atoms.not_a_handle_);
     if (!enif_inspect_iolist_as_binary(env, argv[1], &data))
         return nif_badarg(env, 2, atoms.not_iodata_);
-    nif_worked(env, data.size);
-    return nif_write_result(env, file_write_next(file, true, data.data, data.size));
+    const int rc = file_write_next(file, true, data.data, data.size);
+    return nif_write_result(env, rc, data.size);
 }
 
 ERL_NIF_TERM nif_file_write_2(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
@@ -103,10 +103,7 @@ ERL_NIF_TERM nif_file_write_2(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[
     if (!file) return nif_badarg(env, 1, atoms.not_a_handle_);
     if (!enif_inspect_binary(env, argv[1], &data)) return nif_badarg(env, 2, atoms.not_iodata_);
     const int rc = file_write_next(file, false, data.data, data.size);
-    if (rc != -EAGAIN) {
-        nif_worked(env, data.size);
-        return nif_write_result(env, rc);
-    }
+    if (rc != -EAGAIN) return nif_write_result(env, rc, data.size);
     return enif_schedule_nif(env, "file_write", ERL_NIF_DIRTY_JOB_IO_BOUND, nif_file_write_dirty_2,
                              argc, argv);
 }

@@ -76,7 +76,11 @@ ERL_NIF_TERM nif_read_error(ErlNifEnv *env, int rc) {
     return rc == EMMAP_E_PAST_END ? atoms.eof_ : nif_error(env, rc);
 }
 
-ERL_NIF_TERM nif_write_result(ErlNifEnv *env, int rc) {
+ERL_NIF_TERM nif_write_result(ErlNifEnv *env, int rc, uint64_t bytes) {
+    if (rc == 0)
+        nif_worked(env, bytes);
+    else
+        nif_tried(env);
     return rc == EMMAP_E_PAST_END ? nif_badarg(env, 2, atoms.past_end_) : nif_result(env, rc);
 }
 
