@@ -5,13 +5,15 @@
 #include "core/region.h"
 #include "os/os.h"
 
+/* Some 0.1 ms; a gigabyte takes a thousand times as long. */
+static const uint64_t CLEARED_AT_ONCE_BYTES = 2u << 20;
 static const uint64_t BLOCK_BYTES = 1u << RESIDENCY_SHIFT;
 
 /* The parts of a block from at to end that lie in resident pages. */
 static uint32_t ask_mincore(const struct emmap_region *region, uint64_t block, uint64_t at,
                             uint64_t end) {
     unsigned char pages[RESIDENCY_PARTS + 1];
-    const uint64_t page = region->page_bytes;
+    const uint64_t page = runtime_get()->page_bytes; /* the system's, also where pages are huge */
     const uint64_t start = at / page * page;
     const uint64_t n = (end - start + page - 1) / page;
     if (n > sizeof pages || os_resident(region_at(region, start), n * page, pages)) return 0;
@@ -82,7 +84,9 @@ static bool block_is_resident(struct emmap_region *region, uint64_t block, uint3
 bool region_is_resident(struct emmap_region *region, uint64_t from, uint64_t to) {
     if (from >= to) return true;
     const uint64_t span = region->map_off + atomic_load(&region->file_span);
-    if (from >= span) return true; /* memory of its own: no disk behind it */
+    const bool own_memory =
+        from >= span; /* no disk behind it; but it is cleared at the first touch */
+    if (own_memory && region->page_bytes <= CLEARED_AT_ONCE_BYTES) return true;
     for (uint64_t block = from >> RESIDENCY_SHIFT; block <= (to - 1) >> RESIDENCY_SHIFT; block++)
         if (!block_is_resident(region, block, residency_parts(block, from, to))) return false;
     return true;

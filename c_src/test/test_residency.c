@@ -134,12 +134,40 @@ static void a_long_line_is_left_to_who_may_wait(void **state) {
     await_no_regions();
 }
 
+/* Memory without a file, of one huge page: to clear a gigabyte takes a tenth of a second. What is
+ * smaller may be touched at once. */
+static struct asked first_touch(uint64_t page_bytes_of_it) {
+    struct emmap_file *file;
+    struct emmap_file_options options = {.flags = EMMAP_ANON | EMMAP_WRITE,
+                                         .len_bytes = FILE_BYTES};
+    own_faults();
+    assert_ok(emmap_file_open(&file, "", &options, NULL));
+    file->region->page_bytes = page_bytes_of_it;
+    const struct asked asked = ask(file, BLOCK_BYTES);
+    assert_ok(emmap_file_write(file, BLOCK_BYTES, "x", 1));
+    assert_ok(ask(file, BLOCK_BYTES).rc); /* now it is there */
+    file->region->page_bytes = page_bytes();
+    emmap_file_free(file);
+    await_no_regions();
+    return asked;
+}
+
+static void the_first_touch_of_an_enormous_page_waits(void **state) {
+    (void)state;
+    assert_ok(first_touch(page_bytes()).rc);
+    assert_ok(first_touch(2u << 20).rc);
+    const struct asked asked = first_touch(1u << 30);
+    assert_int_equal(asked.rc, -EAGAIN);
+    assert_int_equal(asked.mincore, 1);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(a_look_is_charged_and_remembered_for_its_block),
         TEST(who_is_not_told_asks_for_what_it_reads_and_no_more),
         TEST(only_a_local_file_system_is_asked_for_the_size),
         TEST(a_long_line_is_left_to_who_may_wait),
+        TEST(the_first_touch_of_an_enormous_page_waits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
