@@ -15,6 +15,7 @@
 enum {
     SPINS = 64,   /* some microseconds, without giving up the processor */
     YIELDS = 96,  /* with it: a holder that lost its processor gets it back */
+    WAIT_MS = 5,  /* of a caller that may wait, before it is to look around */
     LOOK_MS = 10, /* between two looks whether the holder is alive */
     TIMEOUT_MS = 5000,
 };
