@@ -30,6 +30,7 @@ LIB_SOURCES := \
 	store/queue_peek.c \
 	store/queue_push.c \
 	store/queue_recover.c \
+	store/queue_settle.c \
 	store/queue_space.c \
 	store/queue_stream.c \
 	store/queue_sync.c \

@@ -1,6 +1,7 @@
 /* queue.h -- a queue from within the library: what emmap.h leaves opaque.
  *
  *     queue_open.c     make, open, join, leave
+ *     queue_settle.c   what the last one has left
  *     queue_recover.c  what a power cut left
  *     queue_lock.c     the lock, steps of several words, who takes over
  *     queue_stream.c   positions, records, segments
@@ -72,6 +73,10 @@ static inline struct emmap_disk_participant *queue_participant(const struct emma
 /* Under the lock nobody else changes it; elsewhere it is a guess. */
 static inline uint64_t queue_get(const emmap_disk_word *word) {
     return atomic_load_explicit(word, memory_order_relaxed);
+}
+
+static inline uint64_t queue_file_bytes(const struct emmap_queue *q) {
+    return q->file ? emmap_file_size(q->file) : q->base_bytes;
 }
 
 /* Under the lock; a count that makes no sense is 0. */
@@ -253,6 +258,11 @@ uint64_t queue_checkpoint(struct emmap_queue *q);         /* its serial; under t
 void queue_checkpoint_now(struct emmap_queue *q);
 bool queue_checkpoint_is_valid(const struct emmap_queue *q, const struct emmap_disk_checkpoint *c);
 struct emmap_disk_checkpoint *queue_checkpoint_at(const struct emmap_queue *q, uint64_t serial);
+
+/* --------------------------------------------------------------------------- queue_settle.c */
+
+/* queue_settle -- by who is alone with the queue, and holds the lock. was_recovered tells how. */
+int queue_settle(struct emmap_queue *q, bool same_boot);
 
 /* -------------------------------------------------------------------------- queue_recover.c */
 

@@ -423,7 +423,7 @@ static int recover(struct recovery *r) {
 
 int queue_recover(struct emmap_queue *q) {
     struct recovery r = {.q = q};
-    const uint64_t size = q->file ? emmap_file_size(q->file) : q->base_bytes;
+    const uint64_t size = queue_file_bytes(q);
     r.slots = size > QUEUE_DATA_OFF ? (size - QUEUE_DATA_OFF) / q->segment_bytes : 0;
     r.live_head = queue_get(&queue_live(q)->head);
     if (r.slots > 0 && !queue_slot(q, r.slots)) return -ENOMEM;
