@@ -48,6 +48,7 @@ NIF_SOURCES := \
 	nif/nif_etf_walk.c \
 	nif/nif_file.c \
 	nif/nif_options.c \
+	nif/nif_queue.c \
 	nif/nif_stream.c \
 	nif/nif_term.c \
 	nif/nif_work.c

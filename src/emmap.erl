@@ -181,7 +181,7 @@ open(File, Off, Len, Options) ->
     ?CHECKED(open_native(File, Off, Len, Options), [File, Off, Len, Options]).
 
 open_native(File, Off, Len, Options) ->
-    case native_name(File) of
+    case emmap_name:native(File) of
         error ->
             {badarg, 1, not_a_name};
         Name ->
@@ -193,24 +193,6 @@ open_native(File, Off, Len, Options) ->
                     Error
             end
     end.
-
-%% A binary is the raw name, as for `file'; characters are encoded as the file system has them.
-native_name(File) when is_binary(File) ->
-    File;
-native_name(File) when is_list(File); is_atom(File) ->
-    try unicode:characters_to_binary(characters(File), unicode, file:native_name_encoding()) of
-        Name when is_binary(Name) -> Name;
-        _ -> error
-    catch
-        error:_ -> error
-    end;
-native_name(_) ->
-    error.
-
-%% A name may be nested, and hold atoms, but as everywhere an improper list is none.
-characters(Atom) when is_atom(Atom) -> atom_to_list(Atom);
-characters(Char) when is_integer(Char) -> Char;
-characters(List) when is_list(List) -> lists:map(fun characters/1, List).
 
 %% @doc Ends the use of a handle; again: `ok'. Calls in flight answer `{error, closed}', as do later
 %% ones. The memory is unmapped in the background; with `direct' it and the file descriptor stay
@@ -511,7 +493,7 @@ open_counters(File, N) ->
     end.
 
 counters_native(File, N) ->
-    case native_name(File) of
+    case emmap_name:native(File) of
         error ->
             {badarg, 1, not_a_name};
         Name ->

@@ -19,6 +19,9 @@ format_error(_Reason, _Stack) ->
     #{}.
 
 words(not_a_handle) -> "not an open mapped file";
+words(not_a_queue) -> "not an open queue";
+words(not_a_level) -> "not a level of compression, 0 to 9";
+words(not_a_fun) -> "not a fun of the right arity";
 words(not_a_name) -> "not a file name";
 words(not_a_binary) -> "not a file name";
 words(nul) -> "a file name cannot contain a NUL character";

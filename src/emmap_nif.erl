@@ -8,7 +8,12 @@
          file_position/3, file_truncate/1, file_allocate/3, file_advise/4, file_handle_info/1,
          file_add/3, file_sub/3, file_and/3, file_or/3, file_xor/3, file_exchange/3, file_cas/4,
          file_load/2, file_store/3, counters_open/2,
-         etf_encode/2, etf_encode_dirty/2, etf_decode/2, etf_decode_dirty/2]).
+         etf_encode/2, etf_encode_dirty/2, etf_decode/2, etf_decode_dirty/2,
+         queue_open/7, queue_close/1, queue_push/2, queue_push_deflated/2, queue_push_many/3,
+         queue_take/1, queue_take_many/3, queue_claim/1, queue_ack/1, queue_return/1,
+         queue_peek/4, queue_length/1, queue_erase/1, queue_set_max/2, queue_flush/1,
+         queue_info/1, queue_sync/1, queue_sync_join/1, queue_sync_leave/2,
+         queue_interval/2]).
 -export_type([handle/0, badarg/0]).
 
 -nifs([file_open/4, file_close/1, file_resize/2, file_pread/3, file_pwrite/3, file_flush/1,
@@ -17,7 +22,12 @@
        file_position/3, file_truncate/1, file_allocate/3, file_advise/4, file_handle_info/1,
        file_add/3, file_sub/3, file_and/3, file_or/3, file_xor/3, file_exchange/3, file_cas/4,
        file_load/2, file_store/3, counters_open/2,
-       etf_encode/2, etf_encode_dirty/2, etf_decode/2, etf_decode_dirty/2]).
+       etf_encode/2, etf_encode_dirty/2, etf_decode/2, etf_decode_dirty/2,
+       queue_open/7, queue_close/1, queue_push/2, queue_push_deflated/2, queue_push_many/3,
+       queue_take/1, queue_take_many/3, queue_claim/1, queue_ack/1, queue_return/1,
+       queue_peek/4, queue_length/1, queue_erase/1, queue_set_max/2, queue_flush/1,
+       queue_info/1, queue_sync/1, queue_sync_join/1, queue_sync_leave/2,
+       queue_interval/2]).
 -on_load(init/0).
 
 -type handle() :: reference().
@@ -174,3 +184,70 @@ etf_decode(_Binary, _Safe) -> erlang:nif_error(not_loaded).
 
 -spec etf_decode_dirty(term(), boolean()) -> {ok, term()} | {error, atom()} | badarg().
 etf_decode_dirty(_Binary, _Safe) -> erlang:nif_error(not_loaded).
+
+-type failed() :: {error, atom() | {sync_failed, atom()}} | badarg().
+
+-spec queue_open(binary(), non_neg_integer(), non_neg_integer(), non_neg_integer(),
+                 non_neg_integer(), non_neg_integer(), boolean()) ->
+    {ok, handle(), boolean()} | failed().
+queue_open(_Name, _Flags, _Mode, _Size, _MaxSize, _MaxMessage, _Safe) -> erlang:nif_error(not_loaded).
+
+-spec queue_close(handle()) -> ok | badarg().
+queue_close(_Handle) -> erlang:nif_error(not_loaded).
+
+-spec queue_push(handle(), term()) -> ok | again | failed().
+queue_push(_Handle, _Term) -> erlang:nif_error(not_loaded).
+
+-spec queue_push_deflated(handle(), binary()) -> ok | again | failed().
+queue_push_deflated(_Handle, _Deflated) -> erlang:nif_error(not_loaded).
+
+-spec queue_push_many(handle(), [term()], non_neg_integer()) ->
+    ok | {again, [term()], non_neg_integer()} | {error, {pos_integer(), term()}} | failed().
+queue_push_many(_Handle, _Terms, _Done) -> erlang:nif_error(not_loaded).
+
+-spec queue_take(handle()) -> {ok, term()} | empty | again | failed().
+queue_take(_Handle) -> erlang:nif_error(not_loaded).
+
+-spec queue_take_many(handle(), non_neg_integer(), non_neg_integer()) ->
+    [{ok, term()} | {deflated, binary()}] | empty | again | large | failed().
+queue_take_many(_Handle, _N, _Bytes) -> erlang:nif_error(not_loaded).
+
+-spec queue_claim(handle()) -> {ok, reference(), term()} | empty | again | failed().
+queue_claim(_Handle) -> erlang:nif_error(not_loaded).
+
+-spec queue_ack(reference()) -> ok | again | failed().
+queue_ack(_Claim) -> erlang:nif_error(not_loaded).
+
+-spec queue_return(reference()) -> ok | again | failed().
+queue_return(_Claim) -> erlang:nif_error(not_loaded).
+
+-spec queue_peek(handle(), boolean(), non_neg_integer(), non_neg_integer()) ->
+    {ok, term(), non_neg_integer(), non_neg_integer()} | empty | again | failed().
+queue_peek(_Handle, _Backwards, _Pos, _Slot) -> erlang:nif_error(not_loaded).
+
+-spec queue_length(handle()) -> non_neg_integer() | again | failed().
+queue_length(_Handle) -> erlang:nif_error(not_loaded).
+
+-spec queue_erase(handle()) -> ok | again | failed().
+queue_erase(_Handle) -> erlang:nif_error(not_loaded).
+
+-spec queue_set_max(handle(), non_neg_integer()) -> ok | again | failed().
+queue_set_max(_Handle, _Bytes) -> erlang:nif_error(not_loaded).
+
+-spec queue_flush(handle()) -> ok | failed().
+queue_flush(_Handle) -> erlang:nif_error(not_loaded).
+
+-spec queue_info(handle()) -> {ok, map()} | failed().
+queue_info(_Handle) -> erlang:nif_error(not_loaded).
+
+-spec queue_sync(handle()) -> ok | again | failed().
+queue_sync(_Handle) -> erlang:nif_error(not_loaded).
+
+-spec queue_sync_join(handle()) -> ok | {wait, reference()} | again | failed().
+queue_sync_join(_Handle) -> erlang:nif_error(not_loaded).
+
+-spec queue_sync_leave(handle(), reference()) -> boolean() | badarg().
+queue_sync_leave(_Handle, _Ref) -> erlang:nif_error(not_loaded).
+
+-spec queue_interval(handle(), pos_integer()) -> ok | failed().
+queue_interval(_Handle, _Ms) -> erlang:nif_error(not_loaded).

@@ -13,6 +13,24 @@
 #include "emmap.h"
 
 #define ATOMS(X)      \
+    X(again)          \
+    X(bytes)          \
+    X(claimed)        \
+    X(deflated)       \
+    X(empty)          \
+    X(head)           \
+    X(infinity)       \
+    X(large)          \
+    X(length)         \
+    X(lost)           \
+    X(max_message)    \
+    X(max_size)       \
+    X(multi_os)       \
+    X(oldest)         \
+    X(recovered)      \
+    X(segment_size)   \
+    X(segments)       \
+    X(tail)           \
     X(address_space)  \
     X(access)         \
     X(allocated)      \
@@ -177,6 +195,31 @@ int nif_file_open_types(ErlNifEnv *env);                              /* at load
 #define NIF_DECLARE(name, arity, flags) \
     ERL_NIF_TERM nif_##name##_##arity(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]);
 NIF_FILE_CALLS(NIF_DECLARE)
+
+/* nif_queue.c */
+int nif_queue_open_types(ErlNifEnv *env);
+#define NIF_QUEUE_CALLS(X)                                \
+    X(queue_open, 7, ERL_NIF_DIRTY_JOB_IO_BOUND)          \
+    X(queue_close, 1, ERL_NIF_DIRTY_JOB_IO_BOUND)         \
+    X(queue_push, 2, 0)                                   \
+    X(queue_push_deflated, 2, ERL_NIF_DIRTY_JOB_IO_BOUND) \
+    X(queue_push_many, 3, 0)                              \
+    X(queue_take, 1, 0)                                   \
+    X(queue_take_many, 3, 0)                              \
+    X(queue_claim, 1, 0)                                  \
+    X(queue_ack, 1, 0)                                    \
+    X(queue_return, 1, 0)                                 \
+    X(queue_peek, 4, 0)                                   \
+    X(queue_length, 1, 0)                                 \
+    X(queue_erase, 1, ERL_NIF_DIRTY_JOB_IO_BOUND)         \
+    X(queue_set_max, 2, ERL_NIF_DIRTY_JOB_IO_BOUND)       \
+    X(queue_flush, 1, ERL_NIF_DIRTY_JOB_IO_BOUND)         \
+    X(queue_info, 1, ERL_NIF_DIRTY_JOB_IO_BOUND)          \
+    X(queue_sync, 1, ERL_NIF_DIRTY_JOB_IO_BOUND)          \
+    X(queue_sync_join, 1, 0)                              \
+    X(queue_sync_leave, 2, 0)                             \
+    X(queue_interval, 2, 0)
+NIF_QUEUE_CALLS(NIF_DECLARE)
 NIF_DECLARE(error_message, 1, 0)
 #undef NIF_DECLARE
 

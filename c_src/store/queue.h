@@ -55,6 +55,16 @@ struct emmap_queue {
     _Atomic uint32_t refs;  /* memory */
     _Atomic uint32_t users; /* of the file: the handles, and calls that hold a claim */
 
+    /* Callers that wait for the disk together: of the NIF. */
+    struct {
+        pthread_mutex_t lock;
+        enum { GROUP_IDLE, GROUP_FLUSHING, GROUP_CALLED } state;
+        uint64_t called_ms; /* when one of those who waited was told to flush */
+        struct queue_waiter *waiting;
+    } group;
+    _Atomic uint32_t interval_ms;                 /* between syncs in the background; 0: none */
+    uint64_t synced_ms, synced_tail, synced_head; /* of that thread */
+
     _Atomic uint64_t recovered, lost; /* what open found */
     _Atomic bool was_recovered;
     struct emmap_queue *next; /* of this OS process; guarded by the runtime's lock */
@@ -253,7 +263,9 @@ void queue_background(struct emmap_queue *q);
 /* ----------------------------------------------------------------------------- queue_sync.c */
 
 int queue_sync(struct emmap_queue *q, uint64_t *covered); /* waits; the position it reaches to */
-uint64_t queue_checkpoint(struct emmap_queue *q);         /* its serial; under the lock */
+/* Syncs in the background, at least so often while there is something new. */
+int queue_sync_every(struct emmap_queue *q, uint32_t interval_ms);
+uint64_t queue_checkpoint(struct emmap_queue *q); /* its serial; under the lock */
 /* At a new segment, unless a sync is on its way that rests on the one before. */
 void queue_checkpoint_now(struct emmap_queue *q);
 bool queue_checkpoint_is_valid(const struct emmap_queue *q, const struct emmap_disk_checkpoint *c);
@@ -276,6 +288,7 @@ void queue_unref(struct emmap_queue *q);
 /* Around what is done with a claim and without the lock. false: closed. */
 bool queue_enter(struct emmap_queue *q);
 void queue_leave(struct emmap_queue *q);
+int queue_set_max(struct emmap_queue *q, uint64_t max_bytes); /* waits */
 /* A new queue in memory that q has. */
 int queue_make(struct emmap_queue *q, const struct emmap_queue_options *options);
 uint64_t queue_new_bytes(const struct emmap_queue_options *options);

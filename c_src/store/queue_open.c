@@ -280,6 +280,7 @@ void queue_unref(struct emmap_queue *q) {
     if (atomic_fetch_sub(&q->refs, 1) > 1) return;
     pthread_mutex_destroy(&q->space_lock);
     pthread_mutex_destroy(&q->sync_lock);
+    pthread_mutex_destroy(&q->group.lock);
     emmap_file_free(q->file);
     free(q);
 }
@@ -310,10 +311,17 @@ static int open_file(const char *path, const struct emmap_queue_options *options
     return emmap_file_open(out, path, &file_options, NULL);
 }
 
+int queue_set_max(struct emmap_queue *q, uint64_t max_bytes) {
+    if (q->flags & QUEUE_FLAG_FIXED) return EMMAP_E_FIXED_SIZE;
+    const int rc = queue_lock_surely(q);
+    if (rc) return rc;
+    pm_set64(&queue_live(q)->max_bytes, max_bytes);
+    return queue_unlock(q, 0);
+}
+
 static void set_most(struct emmap_queue *q, const struct emmap_queue_options *options) {
     struct emmap_disk_live *live = queue_live(q);
-    if (options->max_bytes && !(q->flags & QUEUE_FLAG_FIXED))
-        pm_set64(&live->max_bytes, options->max_bytes);
+    if (options->max_bytes) (void)queue_set_max(q, options->max_bytes);
     const uint64_t half = queue_get(&live->max_bytes) / 2;
     q->most_bytes = half < EMMAP_QUEUE_MOST_BYTES ? half : EMMAP_QUEUE_MOST_BYTES;
     if (options->max_message_bytes && options->max_message_bytes < q->most_bytes)
@@ -335,6 +343,7 @@ static int new_queue(struct emmap_file *file, const struct emmap_queue_options *
     attach(q, &header);
     pthread_mutex_init(&q->space_lock, NULL);
     pthread_mutex_init(&q->sync_lock, NULL);
+    pthread_mutex_init(&q->group.lock, NULL);
     atomic_store(&q->refs, 1);
     atomic_store(&q->users, 1);
     q->handles = 1;
@@ -346,6 +355,7 @@ static int new_queue(struct emmap_file *file, const struct emmap_queue_options *
     }
     pthread_mutex_destroy(&q->space_lock);
     pthread_mutex_destroy(&q->sync_lock);
+    pthread_mutex_destroy(&q->group.lock);
     free(q);
     return rc;
 }

@@ -98,3 +98,77 @@ int queue_sync(struct emmap_queue *q, uint64_t *covered) {
     pthread_mutex_unlock(&q->sync_lock);
     return rc;
 }
+
+/* ------------------------------------------------------------------------------ in the background */
+
+enum { TICK_MS = 5 };
+static pthread_mutex_t ticker_lock = PTHREAD_MUTEX_INITIALIZER;
+static bool ticker_runs; /* under ticker_lock */
+
+static bool has_news(const struct emmap_queue *q) {
+    const struct emmap_disk_live *live = queue_live(q);
+    return queue_get(&live->tail) != q->synced_tail || queue_get(&live->head) != q->synced_head;
+}
+
+/* A queue whose turn has come, held by a ref and as a user; *any: there are queues with an interval. */
+static struct emmap_queue *next_due(uint64_t now_ms, bool *any) {
+    struct runtime *rt = runtime_get();
+    struct emmap_queue *due = NULL;
+    *any = false;
+    pthread_mutex_lock(&rt->lock);
+    for (struct emmap_queue *q = rt->queues; q && !due; q = q->next) {
+        const uint32_t every = atomic_load(&q->interval_ms);
+        if (every == 0) continue;
+        *any = true;
+        if (now_ms - q->synced_ms < every || !has_news(q) || !queue_enter(q)) continue;
+        queue_ref(q);
+        due = q;
+    }
+    pthread_mutex_unlock(&rt->lock);
+    return due;
+}
+
+static void sync_due(struct emmap_queue *q, uint64_t now_ms) {
+    const uint64_t tail = queue_get(&queue_live(q)->tail);
+    const uint64_t head = queue_get(&queue_live(q)->head);
+    uint64_t covered;
+    q->synced_ms = now_ms;
+    if (queue_sync(q, &covered) == 0) {
+        q->synced_tail = tail;
+        q->synced_head = head;
+    }
+    queue_leave(q);
+    queue_unref(q);
+}
+
+/* Ends when no queue has an interval any more. */
+static void tick(void *arg) {
+    (void)arg;
+    for (;;) {
+        bool any;
+        const uint64_t now_ms = os_now_ms();
+        struct emmap_queue *q = next_due(now_ms, &any);
+        if (q) {
+            sync_due(q, now_ms);
+            continue;
+        }
+        if (!any) {
+            pthread_mutex_lock(&ticker_lock);
+            q = next_due(now_ms, &any);
+            ticker_runs = any;
+            pthread_mutex_unlock(&ticker_lock);
+            if (q) sync_due(q, now_ms);
+            if (!any) return;
+        }
+        os_sleep_ms(TICK_MS);
+    }
+}
+
+int queue_sync_every(struct emmap_queue *q, uint32_t interval_ms) {
+    atomic_store(&q->interval_ms, interval_ms);
+    pthread_mutex_lock(&ticker_lock);
+    int rc = ticker_runs ? 0 : os_thread(tick, NULL);
+    if (rc == 0) ticker_runs = true;
+    pthread_mutex_unlock(&ticker_lock);
+    return rc;
+}

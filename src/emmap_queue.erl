@@ -1,0 +1,670 @@
+%% @doc Persistent FIFO queues: Erlang terms in a memory-mapped file, which outlive the process, the
+%% VM and, after {@link sync/1}, a power cut.
+%%
+%% ```
+%% {ok, Q} = emmap_queue:open("/var/lib/shop/orders"),
+%% ok = emmap_queue:push(Q, {order, 17, <<"tea">>}),
+%% {ok, {order, 17, <<"tea">>}} = emmap_queue:take(Q),
+%% empty = emmap_queue:take(Q).
+%% '''
+%%
+%% Any number of processes use one queue, with no server in between; each message goes to one of
+%% them, and the messages of one producer stay in their order. {@link try_pop/2} takes a message
+%% only if its fun returns: what failed is tried again.
+%%
+%% <h3>What is kept</h3>
+%% A push that has answered `ok' survives the end of the VM at any moment. To survive a power cut
+%% too it must be followed by {@link sync/1}, or the queue be opened with `durability => sync'
+%% (each push waits for the disk, together with others that do) or `{interval, Ms}'. A take is at
+%% most once; after a power cut one that no later sync covered may come again.
+%%
+%% <h3>Errors</h3>
+%% Calls whose result is a bare term ({@link pop/1}, {@link length/1}, ...) raise
+%% `error({emmap, Reason})'; the others answer `{error, Reason}': `closed', `full', `too_big',
+%% `{sync_failed, Posix}', `corrupt' (the next open recovers), `truncated', `busy' (another OS process
+%% has held the queue up for 5 s), `unsafe_term', or as `file' has it. See {@link emmap:format_error/1}.
+-module(emmap_queue).
+
+-export([open/1, open/2, open/3, close/1, flush/1, sync/1, set/2, info/1, metadata/1]).
+-export([push/2, push/3, push_many/2, take/1, take_many/2, pop/1, pop/3, try_pop/2]).
+-export([pop_and_purge/1, try_pop_and_purge/2, peek_front/1, peek_back/1, peek/3, rpeek/3]).
+-export([is_empty/1, length/1, bytes/1, purge/1, erase/1]).
+-export([start_link/4, child_spec/1, enqueue/2, dequeue/1, try_dequeue/2, inspect/1]).
+-export_type([queue/0, options/0, option/0, reason/0, info/0]).
+
+-record(emmap_queue, {handle :: emmap_nif:handle(), durability :: process | sync,
+                      compressed = 0 :: 0..9, safe = false :: boolean()}).
+
+-opaque queue() :: #emmap_queue{}.
+-type reason() :: atom() | {sync_failed, atom()}.
+-type options() :: #{option() => term()} | [atom() | {atom(), term()}].
+-type option() :: create | size | max_size | max_message | durability | mode | compressed | safe
+                | multi_os | fixed_size | private | auto_unlink | force.
+%% <ul>
+%% <li>`create' (true): make the file, and its folder, if it is missing.</li>
+%% <li>`size' (1 MiB): of a new file, a wish, from which the size of its segments follows. With
+%%     `fixed_size' what its messages may take.</li>
+%% <li>`max_size' (infinity): what the messages may take in the file, with 48 to 55 bytes for each; beyond it
+%%     a push is `{error, full}'.</li>
+%% <li>`max_message' (half of max_size, at most 1 GiB): of a message's external term format; beyond
+%%     it a push is `{error, too_big}'.</li>
+%% <li>`durability' (process): `process', `sync', or `{interval, Ms}': a sync each Ms milliseconds
+%%     while there is something to sync.</li>
+%% <li>`compressed' (0): the level, 1 to 9, at which pushes of this handle are deflated.</li>
+%% <li>`safe' (true with multi_os, else false): make no new atoms when a message is decoded. What
+%%     would make one stays first: `{error, unsafe_term}'.</li>
+%% <li>`multi_os' (false): other OS processes may open the queue at the same time, with this option.
+%%     Without it a second one gets `{error, locked}'. A second open in the same VM is always
+%%     another handle on the same queue.</li>
+%% <li>`fixed_size' (false): a new file takes all its space at once and keeps it.</li>
+%% <li>`private' (false): changes stay in this VM's memory, for this handle alone.</li>
+%% <li>`auto_unlink' (false): the file is deleted at close.</li>
+%% <li>`mode' (8#600): of a file that is made. `force' (false): open it on a network file system too.</li>
+%% </ul>
+-type info() :: #{atom() => term()}.
+
+-define(IS_QUEUE(H), #emmap_queue{handle = H}).
+-define(BADARG(Bad, Args), error(badarg, Args, emmap_error:info(Bad))).
+-define(NO_QUEUE(Args), ?BADARG({badarg, 1, not_a_queue}, Args)).
+-define(LOCK_TIMEOUT_MS, 5000).
+
+%%------------------------------------------------------------------------------ open and close
+
+%% @equiv open(File, #{})
+-spec open(file:name_all()) -> {ok, queue()} | {error, reason()}.
+open(File) -> open(File, #{}).
+
+%% @doc Opens a queue, after a crash too, and makes it if it is missing. After a power cut or on a
+%% copied file what it holds is checked first; {@link info/1} and the log say what was found.
+%%
+%% `{error, Reason}': `locked' (another OS process has it open; the log says which), `foreign' (a
+%% file of another kind), `old_format' (a queue of emmap 2), `corrupt', `truncated': the file is left as
+%% it was; `enospc', `eacces', ...
+-spec open(file:name_all(), options()) -> {ok, queue()} | {error, reason()}.
+open(File, Options) when is_map(Options) ->
+    open_checked(File, maps:to_list(Options), [File, Options]);
+open(File, Options) ->
+    open_checked(File, Options, [File, Options]).
+
+%% @doc As {@link open/2}, with the size as version 2 has it; of an old file it is without meaning.
+%% The options of {@link open/2}, as a list too; and of version 2: `create', `read', `write', `shared' are
+%% implied, `{max_inc_size, N}' is without effect: the file grows by segments.
+-spec open(file:name_all(), non_neg_integer(), options()) -> {ok, queue()} | {error, reason()}.
+open(File, Size, Options) when is_integer(Size), Size >= 0 ->
+    List = case is_map(Options) of true -> maps:to_list(Options); false -> Options end,
+    case is_list(List) of
+        true -> open_checked(File, List ++ [{size, Size}], [File, Size, Options]);
+        false -> ?BADARG({badarg, 3, not_a_list}, [File, Size, Options])
+    end;
+open(File, Size, Options) ->
+    ?BADARG({badarg, 2, not_an_integer}, [File, Size, Options]).
+
+open_checked(File, Options, Args) ->
+    Name = case emmap_name:native(File) of
+               error -> ?BADARG({badarg, 1, not_a_name}, Args);
+               Native -> Native
+           end,
+    case options(Options, #{}) of
+        {ok, Map} -> open_file(Name, Map);
+        {error, Bad} -> ?BADARG({badarg, erlang:length(Args), Bad}, Args)
+    end.
+
+open_file(Name, Map) ->
+    Get = fun(Key, Default) -> maps:get(Key, Map, Default) end,
+    Flags = lists:sum([Bit || {Key, Bit, Default} <- [{create, 1, true}, {multi_os, 2, false},
+                                                      {fixed_size, 4, false}, {private, 8, false},
+                                                      {auto_unlink, 16, false}, {force, 32, false}],
+                              Get(Key, Default)]),
+    Safe = Get(safe, Get(multi_os, false)),
+    Max = case Get(max_size, undefined) of
+              undefined -> 0;
+              infinity -> 16#FFFFFFFFFFFFFFFF;
+              Bytes -> Bytes
+          end,
+    _ = Get(create, true) andalso filelib:ensure_dir(Name),
+    case emmap_nif:queue_open(Name, Flags, Get(mode, 0), Get(size, 0), Max, Get(max_message, 0), Safe) of
+        {ok, Handle, _Existed} ->
+            Q = #emmap_queue{handle = Handle, compressed = Get(compressed, 0), safe = Safe,
+                             durability = durability(Handle, Get(durability, process))},
+            tell_recovery(Name, Q),
+            {ok, Q};
+        {error, locked} = Error ->
+            logger:warning("emmap_queue: ~ts is open in OS process ~s", [Name, owner(Name)]),
+            Error;
+        {badarg, _, _} = Bad ->
+            ?BADARG(Bad, [Name, Map]);
+        {error, _} = Error ->
+            Error
+    end.
+
+durability(Handle, {interval, Ms}) ->
+    ok = emmap_nif:queue_interval(Handle, Ms),
+    process;
+durability(_Handle, Durability) ->
+    Durability.
+
+%% The number of the first participant, who is the only one where there may be one.
+owner(Name) ->
+    Read = fun(Fd) -> file:pread(Fd, 16384 + 24, 8) end,
+    case file:open(Name, [read, raw, binary]) of
+        {ok, Fd} ->
+            Pid = Read(Fd),
+            _ = file:close(Fd),
+            case Pid of
+                {ok, <<N:64/little>>} -> integer_to_list(N);
+                _ -> "?"
+            end;
+        {error, _} -> "?"
+    end.
+
+tell_recovery(Name, Q) ->
+    case info(Q) of
+        #{recovered := true, length := N, lost := Lost} ->
+            Level = case Lost of 0 -> notice; _ -> warning end,
+            logger:log(Level, "emmap_queue: ~ts was recovered: ~b messages, ~b lost", [Name, N, Lost]);
+        _ ->
+            ok
+    end.
+
+options([], Map) ->
+    {ok, Map};
+options([Implied | Rest], Map) when Implied =:= read; Implied =:= write; Implied =:= shared ->
+    options(Rest, Map);
+options([{max_inc_size, N} | Rest], Map) when is_integer(N), N > 0 ->
+    options(Rest, Map);
+options([{chmod, Mode} | Rest], Map) ->
+    options([{mode, Mode} | Rest], Map);
+options([Key | Rest], Map) when is_atom(Key) ->
+    options([{Key, true} | Rest], Map);
+options([{Key, Value} = Option | Rest], Map) ->
+    case option(Key, Value) of
+        ok -> options(Rest, maps:merge(#{Key => Value}, Map));
+        unknown -> {error, {option, Option}};
+        bad -> {error, {value, Option}}
+    end;
+options([Other | _], _Map) ->
+    {error, {option, Other}};
+options(_, _Map) ->
+    {error, not_a_list}.
+
+option(Key, Value) when Key =:= create; Key =:= multi_os; Key =:= fixed_size; Key =:= private;
+                        Key =:= auto_unlink; Key =:= force; Key =:= safe ->
+    is(is_boolean(Value));
+option(size, N) -> is(is_integer(N) andalso N >= 0);
+option(max_size, N) -> is(N =:= infinity orelse is_integer(N) andalso N > 0);
+option(max_message, N) -> is(is_integer(N) andalso N > 0);
+option(mode, N) -> is(is_integer(N) andalso N > 0 andalso N =< 8#7777);
+option(compressed, N) -> is(is_integer(N) andalso N >= 0 andalso N =< 9);
+option(durability, {interval, Ms}) -> is(is_integer(Ms) andalso Ms > 0);
+option(durability, D) -> is(D =:= process orelse D =:= sync);
+option(_, _) -> unknown.
+
+is(true) -> ok;
+is(false) -> bad.
+
+%% @doc Ends the use of a handle; again: ok. The queue closes with its last handle.
+-spec close(queue()) -> ok.
+close(?IS_QUEUE(H)) -> emmap_nif:queue_close(H);
+close(Q) -> ?NO_QUEUE([Q]).
+
+%% @doc Starts to write what is new to the disk, and does not wait for it.
+-spec flush(queue()) -> ok | {error, reason()}.
+flush(?IS_QUEUE(H)) -> emmap_nif:queue_flush(H);
+flush(Q) -> ?NO_QUEUE([Q]).
+
+%% @doc Waits until all that was pushed and taken before is on the disk.
+%%
+%% After `{error, {sync_failed, Reason}}' all syncs of this queue fail, until it has been closed and
+%% opened again by all: the disk has refused what it was given.
+-spec sync(queue()) -> ok | {error, reason()}.
+sync(?IS_QUEUE(H)) -> emmap_nif:queue_sync(H);
+sync(Q) -> ?NO_QUEUE([Q]).
+
+%% @doc Changes a queue in use: `#{max_size => Bytes | infinity}'.
+-spec set(queue(), #{max_size => pos_integer() | infinity}) -> ok | {error, reason()}.
+set(?IS_QUEUE(H) = Q, Options) when is_map(Options) ->
+    case maps:to_list(Options) of
+        [{max_size, infinity}] -> emmap_nif:queue_set_max(H, 16#FFFFFFFFFFFFFFFF);
+        [{max_size, N}] when is_integer(N), N > 0 -> emmap_nif:queue_set_max(H, N);
+        [] -> ok;
+        [Option | _] -> ?BADARG({badarg, 2, {option, Option}}, [Q, Options])
+    end;
+set(?IS_QUEUE(_) = Q, Options) ->
+    ?BADARG({badarg, 2, not_a_list}, [Q, Options]);
+set(Q, Options) ->
+    ?NO_QUEUE([Q, Options]).
+
+%% @doc What is known of a queue, or of the one that a server of {@link start_link/4} has: `length',
+%% `bytes' (that the messages take), `claimed' (of them worked on by {@link try_pop/2}), `max_size',
+%% `max_message', `file_size', `allocated' (on the disk), `segments', `segment_size', `oldest' (when the
+%% first message was pushed, in ms since 1970), `lost' (messages found damaged), `recovered' (this open had to
+%% check the file), `sync_error', `linked' (the file still has its name), `multi_os', `fixed_size';
+%% and `head', `tail', `next_tail', `size' as {@link metadata/1}.
+-spec info(queue() | pid() | atom()) -> info().
+info(?IS_QUEUE(H)) ->
+    case emmap_nif:queue_info(H) of
+        {ok, #{tail := Tail, file_size := Size} = Info} -> Info#{next_tail => Tail, size => Size};
+        {error, Reason} -> error({emmap, Reason})
+    end;
+info(Server) when is_pid(Server); is_atom(Server) ->
+    answer(gen_server:call(Server, info, infinity));
+info(Q) ->
+    ?NO_QUEUE([Q]).
+
+%% @doc As version 2: positions in the stream of messages, and the file's size.
+-spec metadata(queue()) -> #{head | tail | next_tail | size => non_neg_integer()}.
+metadata(Q) ->
+    maps:with([head, tail, next_tail, size], info(Q)).
+
+%%---------------------------------------------------------------------------------------- push
+
+%% @doc Appends a term. `{error, full}': max_size; `{error, too_big}': max_message; `{error,
+%% enospc}': the disk is full, and the queue goes on when it has room again.
+-spec push(queue(), term()) -> ok | {error, reason()}.
+push(#emmap_queue{handle = H, durability = process, compressed = 0} = Q, Term) ->
+    case emmap_nif:queue_push(H, Term) of
+        ok -> ok;
+        Other -> pushed(Other, Q, fun() -> emmap_nif:queue_push(H, Term) end, [Q, Term])
+    end;
+push(#emmap_queue{handle = H, compressed = 0} = Q, Term) ->
+    pushed(emmap_nif:queue_push(H, Term), Q, fun() -> emmap_nif:queue_push(H, Term) end, [Q, Term]);
+push(#emmap_queue{compressed = Level} = Q, Term) ->
+    push(Q, Term, Level);
+push(Q, Term) ->
+    ?NO_QUEUE([Q, Term]).
+
+%% @doc As {@link push/2}, deflated at this level, 0 (not) to 9.
+-spec push(queue(), term(), 0..9) -> ok | {error, reason()}.
+push(?IS_QUEUE(_) = Q, Term, 0) ->
+    push(Q#emmap_queue{compressed = 0}, Term);
+push(?IS_QUEUE(H) = Q, Term, Level) when is_integer(Level), Level >= 1, Level =< 9 ->
+    Data = deflate(term_to_binary(Term, [{minor_version, 2}]), Level),
+    Push = fun() -> emmap_nif:queue_push_deflated(H, Data) end,
+    pushed(Push(), Q, Push, [Q, Term, Level]);
+push(?IS_QUEUE(_) = Q, Term, Level) ->
+    ?BADARG({badarg, 3, not_a_level}, [Q, Term, Level]);
+push(Q, Term, Level) ->
+    ?NO_QUEUE([Q, Term, Level]).
+
+pushed(again, Q, Push, Args) ->
+    pushed(again(Push), Q, Push, Args);
+pushed(ok, #emmap_queue{durability = sync, handle = H}, _Push, _Args) ->
+    sync_pushed(H);
+pushed({badarg, _, _} = Bad, _Q, _Push, Args) ->
+    ?BADARG(Bad, Args);
+pushed(Result, _Q, _Push, _Args) ->
+    Result.
+
+%% Together with the others that wait for the disk: one syncs for all that have come by then.
+sync_pushed(H) ->
+    case emmap_nif:queue_sync_join(H) of
+        {wait, Ref} ->
+            receive
+                {emmap_queue, Ref, again} -> sync_pushed(H);
+                {emmap_queue, Ref, Result} -> Result
+            after 1000 ->
+                %% Who was to be the next to sync may have died.
+                case emmap_nif:queue_sync_leave(H, Ref) of
+                    true -> sync_pushed(H);
+                    false -> receive {emmap_queue, Ref, again} -> sync_pushed(H);
+                                     {emmap_queue, Ref, Result} -> Result
+                             end
+                end
+            end;
+        again ->
+            with_again(fun() -> sync_pushed(H) end);
+        Result ->
+            Result
+    end.
+
+%% @doc Appends the terms of a list, in their order. `{error, Reason}': none of them was; `{error, {N,
+%% Reason}}': the first N are in the queue. Up to 32 KiB, or 256 terms, appear at once.
+-spec push_many(queue(), [term()]) -> ok | {error, reason() | {pos_integer(), reason()}}.
+push_many(#emmap_queue{compressed = Level} = Q, Terms) when Level > 0, is_list(Terms) ->
+    push_each(Q, Terms, 0);
+push_many(?IS_QUEUE(H) = Q, Terms) ->
+    Args = [Q, Terms],
+    pushed(push_list(H, Terms, 0), Q, fun() -> {error, busy} end, Args);
+push_many(Q, Terms) ->
+    ?NO_QUEUE([Q, Terms]).
+
+push_list(H, Terms, Done) ->
+    case emmap_nif:queue_push_many(H, Terms, Done) of
+        {again, Rest, N} ->
+            case again(fun() -> again_list(emmap_nif:queue_push_many(H, Rest, N), H) end) of
+                {error, busy} when N > 0 -> {error, {N, busy}};
+                Result -> Result
+            end;
+        Result ->
+            Result
+    end.
+
+%% Some went, others wait again: a new wait.
+again_list({again, _, 0}, _H) -> again;
+again_list({again, Rest, N}, H) -> push_list(H, Rest, N);
+again_list(Result, _H) -> Result.
+
+push_each(_Q, [], _N) ->
+    ok;
+push_each(Q, [Term | Terms], N) ->
+    case push(Q, Term) of
+        ok -> push_each(Q, Terms, N + 1);
+        {error, _} = Error when N =:= 0 -> Error;
+        {error, Reason} -> {error, {N, Reason}}
+    end.
+
+%%---------------------------------------------------------------------------------------- take
+
+%% @doc Takes the first message.
+-spec take(queue()) -> {ok, term()} | empty | {error, reason()}.
+take(?IS_QUEUE(H) = Q) ->
+    case emmap_nif:queue_take(H) of
+        {ok, {deflated, _} = Deflated} -> inflated(Deflated, Q);
+        {ok, _} = Taken -> Taken;
+        again -> taken(again(fun() -> emmap_nif:queue_take(H) end), Q);
+        Other -> Other
+    end;
+take(Q) ->
+    ?NO_QUEUE([Q]).
+
+taken({ok, {deflated, _} = Deflated}, Q) -> inflated(Deflated, Q);
+taken(Result, _Q) -> Result.
+
+%% @doc Takes up to N messages, or as many as `#{count => N, bytes => Bytes}' says: at least one if
+%% there is one. `[]': the queue is empty. The bytes are those of the external term format.
+-spec take_many(queue(), non_neg_integer() | #{count => non_neg_integer(), bytes => pos_integer()}) ->
+    [term()] | {error, reason()}.
+take_many(?IS_QUEUE(_) = Q, N) when is_integer(N), N >= 0 ->
+    take_list(Q, N, infinity, []);
+take_many(?IS_QUEUE(_) = Q, #{} = Limits) ->
+    take_list(Q, maps:get(count, Limits, 1 bsl 30), maps:get(bytes, Limits, infinity), []);
+take_many(?IS_QUEUE(_) = Q, Other) ->
+    ?BADARG({badarg, 2, not_a_count}, [Q, Other]);
+take_many(Q, N) ->
+    ?NO_QUEUE([Q, N]).
+
+take_list(_Q, 0, _Bytes, Taken) ->
+    lists:reverse(Taken);
+take_list(#emmap_queue{safe = true} = Q, N, Bytes, Taken) ->
+    take_single(Q, N, Bytes, Taken);
+take_list(?IS_QUEUE(H) = Q, N, Bytes, Taken) ->
+    Most = min(Bytes, 65536),
+    case with_again(fun() -> emmap_nif:queue_take_many(H, N, Most) end) of
+        empty -> lists:reverse(Taken);
+        large when Taken =:= []; Bytes =:= infinity -> take_single(Q, N, Bytes, Taken);
+        large -> lists:reverse(Taken);
+        List when is_list(List), is_integer(Bytes) -> lists:reverse(Taken, values(List, Q));
+        List when is_list(List) ->
+            take_list(Q, N - erlang:length(List), Bytes, lists:reverse(values(List, Q), Taken));
+        {error, _} when Taken =/= [] -> lists:reverse(Taken);
+        {error, _} = Error -> Error
+    end.
+
+take_single(Q, N, Bytes, Taken) ->
+    case take(Q) of
+        {ok, Term} when is_integer(Bytes) -> lists:reverse(Taken, [Term]);
+        {ok, Term} -> take_list(Q, N - 1, Bytes, [Term | Taken]);
+        empty -> lists:reverse(Taken);
+        {error, _} when Taken =/= [] -> lists:reverse(Taken);
+        {error, _} = Error -> Error
+    end.
+
+values(List, Q) ->
+    lists:flatmap(fun({ok, Term}) -> [Term];
+                     ({deflated, _} = Deflated) ->
+                          case inflated(Deflated, Q) of
+                              {ok, Term} -> [Term];
+                              {error, _} -> []
+                          end
+                  end, List).
+
+%% @doc Takes the first message; `nil': the queue is empty (or the message is `nil': see {@link
+%% take/1}).
+-spec pop(queue()) -> term() | nil.
+pop(Q) -> value(take(Q)).
+
+%% @doc As {@link pop/1}: space is given back in any case.
+-spec pop_and_purge(queue()) -> term() | nil.
+pop_and_purge(Q) -> pop(Q).
+
+%% @doc Takes messages as long as `F(Message, Acc)' answers `{cont, Acc}'; the one for which it
+%% answers `{halt, Acc}', or raises, stays.
+-spec pop(queue(), Acc, fun((term(), Acc) -> {cont | halt, Acc})) -> Acc.
+pop(?IS_QUEUE(_) = Q, Acc, F) when is_function(F, 2) ->
+    case claimed(Q, fun(Term) ->
+                            case F(Term, Acc) of
+                                {cont, _} = Cont -> {ack, Cont};
+                                {halt, _} = Halt -> {return, Halt}
+                            end
+                    end) of
+        empty -> Acc;
+        {cont, Next} -> pop(Q, Next, F);
+        {halt, Last} -> Last
+    end;
+pop(?IS_QUEUE(_) = Q, Acc, F) ->
+    ?BADARG({badarg, 3, not_a_fun}, [Q, Acc, F]);
+pop(Q, Acc, F) ->
+    ?NO_QUEUE([Q, Acc, F]).
+
+%% @doc `F(Message)' for the first message, which leaves the queue when F returns. If F raises, or its
+%% process or VM dies, the message is the first again. Meanwhile others take the next ones, and F may push and
+%% pop itself. `nil': the queue is empty.
+-spec try_pop(queue(), fun((term()) -> Result)) -> Result | nil.
+try_pop(?IS_QUEUE(_) = Q, F) when is_function(F, 1) ->
+    case claimed(Q, fun(Term) -> {ack, {result, F(Term)}} end) of
+        empty -> nil;
+        {result, Result} -> Result
+    end;
+try_pop(?IS_QUEUE(_) = Q, F) ->
+    ?BADARG({badarg, 2, not_a_fun}, [Q, F]);
+try_pop(Q, F) ->
+    ?NO_QUEUE([Q, F]).
+
+%% @doc As {@link try_pop/2}: space is given back in any case.
+-spec try_pop_and_purge(queue(), fun((term()) -> Result)) -> Result | nil.
+try_pop_and_purge(Q, F) -> try_pop(Q, F).
+
+claimed(?IS_QUEUE(H) = Q, F) ->
+    case with_again(fun() -> emmap_nif:queue_claim(H) end) of
+        {ok, Claim, {deflated, _} = Deflated} ->
+            case inflated(Deflated, Q) of
+                {ok, Term} -> run(Claim, Term, F);
+                {error, Reason} -> error({emmap, Reason})
+            end;
+        {ok, Claim, Term} -> run(Claim, Term, F);
+        empty -> empty;
+        {error, Reason} -> error({emmap, Reason})
+    end.
+
+run(Claim, Term, F) ->
+    try F(Term) of
+        {ack, Result} -> ended(with_again(fun() -> emmap_nif:queue_ack(Claim) end), Result);
+        {return, Result} -> ended(with_again(fun() -> emmap_nif:queue_return(Claim) end), Result)
+    catch
+        Class:Reason:Stack ->
+            _ = with_again(fun() -> emmap_nif:queue_return(Claim) end),
+            erlang:raise(Class, Reason, Stack)
+    end.
+
+ended(ok, Result) -> Result;
+ended({error, Reason}, _Result) -> error({emmap, Reason}).
+
+%%---------------------------------------------------------------------------------------- look
+
+%% @doc The first message, which stays; `nil': the queue is empty.
+-spec peek_front(queue()) -> term() | nil.
+peek_front(?IS_QUEUE(_) = Q) -> first(look(Q, false, 0, 0));
+peek_front(Q) -> ?NO_QUEUE([Q]).
+
+%% @doc The last message, which stays; `nil': the queue is empty.
+-spec peek_back(queue()) -> term() | nil.
+peek_back(?IS_QUEUE(_) = Q) -> first(look(Q, true, 0, 0));
+peek_back(Q) -> ?NO_QUEUE([Q]).
+
+first(empty) -> nil;
+first({ok, Term, _, _}) -> Term.
+
+%% @doc Folds over the messages, first to last, as long as `F(Message, Acc)' answers `{cont, Acc}'.
+%% They stay. What others take or push meanwhile may be seen or not.
+-spec peek(queue(), Acc, fun((term(), Acc) -> {cont | halt, Acc})) -> Acc.
+peek(?IS_QUEUE(_) = Q, Acc, F) when is_function(F, 2) -> fold(Q, false, 0, 0, Acc, F);
+peek(?IS_QUEUE(_) = Q, Acc, F) -> ?BADARG({badarg, 3, not_a_fun}, [Q, Acc, F]);
+peek(Q, Acc, F) -> ?NO_QUEUE([Q, Acc, F]).
+
+%% @doc As {@link peek/3}, last to first.
+-spec rpeek(queue(), Acc, fun((term(), Acc) -> {cont | halt, Acc})) -> Acc.
+rpeek(?IS_QUEUE(_) = Q, Acc, F) when is_function(F, 2) -> fold(Q, true, 0, 0, Acc, F);
+rpeek(?IS_QUEUE(_) = Q, Acc, F) -> ?BADARG({badarg, 3, not_a_fun}, [Q, Acc, F]);
+rpeek(Q, Acc, F) -> ?NO_QUEUE([Q, Acc, F]).
+
+fold(Q, Backwards, Pos, Slot, Acc, F) ->
+    case look(Q, Backwards, Pos, Slot) of
+        empty -> Acc;
+        {ok, Term, NextPos, NextSlot} ->
+            case F(Term, Acc) of
+                {cont, Next} -> fold(Q, Backwards, NextPos, NextSlot, Next, F);
+                {halt, Last} -> Last
+            end
+    end.
+
+look(?IS_QUEUE(H) = Q, Backwards, Pos, Slot) ->
+    case with_again(fun() -> emmap_nif:queue_peek(H, Backwards, Pos, Slot) end) of
+        {ok, {deflated, _} = Deflated, NextPos, NextSlot} ->
+            case inflated(Deflated, Q) of
+                {ok, Term} -> {ok, Term, NextPos, NextSlot};
+                {error, Reason} -> error({emmap, Reason})
+            end;
+        {error, Reason} -> error({emmap, Reason});
+        Other -> Other
+    end.
+
+%% @doc How many messages there are, those that {@link try_pop/2} works on included.
+-spec length(queue()) -> non_neg_integer().
+length(?IS_QUEUE(H)) ->
+    case with_again(fun() -> emmap_nif:queue_length(H) end) of
+        N when is_integer(N) -> N;
+        {error, Reason} -> error({emmap, Reason})
+    end;
+length(Q) ->
+    ?NO_QUEUE([Q]).
+
+%% @doc What the messages take in the file, with 48 to 55 bytes for each.
+-spec bytes(queue()) -> non_neg_integer().
+bytes(Q) -> maps:get(bytes, info(Q)).
+
+-spec is_empty(queue()) -> boolean().
+is_empty(Q) -> ?MODULE:length(Q) =:= 0.
+
+%% @doc Says whether the queue is empty. (Its space has been given back by then: version 2 needed to be asked.)
+-spec purge(queue()) -> boolean().
+purge(Q) -> is_empty(Q).
+
+%% @doc Drops all messages, but for those that {@link try_pop/2} works on.
+-spec erase(queue()) -> ok | {error, reason()}.
+erase(?IS_QUEUE(H)) -> with_again(fun() -> emmap_nif:queue_erase(H) end);
+erase(Q) -> ?NO_QUEUE([Q]).
+
+%%--------------------------------------------------------------------------------------- server
+
+%% @doc A process that has the queue: for who wants one by name, under a supervisor. It traps exits
+%% and closes the queue when it ends. `{error, Reason}' as {@link open/3}.
+-spec start_link(atom(), file:name_all(), non_neg_integer(), options()) ->
+    {ok, pid()} | {error, reason()}.
+start_link(Name, File, Size, Options) ->
+    emmap_queue_server:start_link(Name, File, Size, Options).
+
+%% @doc For a supervisor: `#{name := Name, file := File, size => Size, options => Options}'.
+-spec child_spec(#{name := atom(), file := file:name_all(), size => non_neg_integer(),
+                   options => options()}) -> supervisor:child_spec().
+child_spec(#{name := Name, file := File} = Spec) ->
+    #{id => Name, type => worker, modules => [emmap_queue_server],
+      start => {?MODULE, start_link, [Name, File, maps:get(size, Spec, 0),
+                                      maps:get(options, Spec, [])]}}.
+
+%% @doc {@link push/2} by the process that has the queue.
+-spec enqueue(pid() | atom(), term()) -> ok | {error, reason()}.
+enqueue(Server, Term) -> gen_server:call(Server, {push, Term}, infinity).
+
+%% @doc {@link pop/1} by the process that has the queue.
+-spec dequeue(pid() | atom()) -> term() | nil.
+dequeue(Server) -> answer(gen_server:call(Server, pop, infinity)).
+
+%% @doc {@link try_pop/2} by the process that has the queue: F runs there, its exception is raised here.
+-spec try_dequeue(pid() | atom(), fun((term()) -> Result)) -> Result | nil.
+try_dequeue(Server, F) -> answer(gen_server:call(Server, {try_pop, F}, infinity)).
+
+%% @doc {@link peek_front/1} by the process that has the queue.
+-spec inspect(pid() | atom()) -> term() | nil.
+inspect(Server) -> answer(gen_server:call(Server, peek_front, infinity)).
+
+answer({value, Value}) -> Value;
+answer({raised, Class, Reason, Stack}) -> erlang:raise(Class, Reason, Stack).
+
+%%--------------------------------------------------------------------------------------- within
+
+value({ok, Term}) -> Term;
+value(empty) -> nil;
+value({error, Reason}) -> error({emmap, Reason}).
+
+with_again(Call) ->
+    case Call() of
+        again -> again(Call);
+        Result -> Result
+    end.
+
+%% Somebody has the lock, or is still writing the message: no scheduler waits for that, this
+%% process does.
+again(Call) ->
+    again(Call, 0, erlang:monotonic_time(millisecond) + ?LOCK_TIMEOUT_MS).
+
+again(Call, Tries, Until) ->
+    case Tries < 4 of
+        true -> erlang:yield();
+        false -> receive after 1 -> ok end
+    end,
+    case Call() of
+        again ->
+            case erlang:monotonic_time(millisecond) > Until of
+                true -> {error, busy};
+                false -> again(Call, Tries + 1, Until)
+            end;
+        Result ->
+            Result
+    end.
+
+%% The length comes first, so that nobody inflates more than that.
+deflate(Term, Level) ->
+    Z = zlib:open(),
+    try
+        ok = zlib:deflateInit(Z, Level),
+        Deflated = zlib:deflate(Z, Term, finish),
+        iolist_to_binary([<<(byte_size(Term)):32/little>> | Deflated])
+    after
+        zlib:close(Z)
+    end.
+
+inflated({deflated, <<Size:32/little, Deflated/binary>>}, #emmap_queue{safe = Safe}) ->
+    try inflate(Deflated, Size) of
+        <<131, Tag, _/binary>> = Term when Tag =/= 80 ->
+            {ok, binary_to_term(Term, [safe || Safe])};
+        _ -> {error, corrupt}
+    catch
+        error:_ -> {error, corrupt}
+    end;
+inflated({deflated, _}, _Q) ->
+    {error, corrupt}.
+
+inflate(Deflated, Size) ->
+    Z = zlib:open(),
+    try
+        ok = zlib:inflateInit(Z),
+        inflate(Z, zlib:safeInflate(Z, Deflated), Size, [])
+    after
+        zlib:close(Z)
+    end.
+
+inflate(Z, {continue, Part}, Left, Parts) when Left > 0 ->
+    inflate(Z, zlib:safeInflate(Z, []), Left - iolist_size(Part), [Parts, Part]);
+inflate(_Z, {finished, Part}, Left, Parts) ->
+    Left = iolist_size(Part),
+    iolist_to_binary([Parts, Part]).
