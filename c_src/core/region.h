@@ -42,7 +42,7 @@ struct fault_range {
     _Atomic uint32_t kind;
     _Atomic uint64_t off, len_bytes; /* places in the file */
 };
-enum { FAULT_RANGES = 64 };
+enum { FAULT_RANGES = 32 };
 
 struct emmap_region {
     /* read by every call, written by none that only reads or writes bytes */

@@ -7,6 +7,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "core/region.h"
 #include "os/os.h"
 #include "test/support.h"
 
@@ -76,7 +77,7 @@ static void a_write_of_many_pages_is_enospc_and_heals(void **state) {
     for (uint64_t i = 0; i < MANY * page; i++)
         data[i] = pattern(i);
     assert_int_equal(emmap_file_write(file, 100 * page, data, MANY * page), -ENOSPC);
-    assert_true(info_of(file).faults > 64);
+    assert_true(info_of(file).faults > FAULT_RANGES);
     assert_ok(emmap_file_read(file, 0, buf, 5, &got));
     assert_memory_equal(buf, "first", 5);
     assert_int_equal(emmap_file_write(file, 100 * page, data, MANY * page), -ENOSPC);
