@@ -35,7 +35,8 @@ struct emmap_queue {
     uint64_t base_bytes; /* addresses; the file may have fewer bytes */
     struct emmap_file *file;
     uint64_t salt, segment_bytes, cap_bytes;
-    uint32_t flags; /* of the header */
+    uint64_t most_slots; /* that there are addresses for */
+    uint32_t flags;      /* of the header */
     bool multi_os;
     unsigned participant;
     uint64_t me;    /* in the lock */
@@ -121,6 +122,15 @@ int queue_heal(struct emmap_queue *q);
  * share it; then one of each participant. */
 #define QUEUE_OWNER_BYTE (UINT64_C(1) << 62)
 
+/* The same, in line, of bytes that were just touched. */
+static inline bool queue_is_whole(struct emmap_queue *q, const uint8_t *at, uint64_t len_bytes) {
+    if (!q->file) return true;
+    uint64_t seen;
+    fence(memory_order_acquire);
+    if (region_is_whole(q->file->region, &seen) && seen == q->marks) return true;
+    return queue_range_is_whole(q, (uint64_t)(at - q->base), len_bytes);
+}
+
 /* Words that change together. */
 struct queue_step {
     unsigned n;
@@ -179,6 +189,10 @@ int queue_place_off(const struct emmap_queue *q, struct queue_place place, uint6
                     uint64_t *stop);
 /* At a segment's end: the start of the next one. EMMAP_E_CORRUPT: there is none. */
 int queue_hop(struct emmap_queue *q, struct queue_place *place);
+
+/* The bytes of a place as one piece of memory. NULL: with *rc 0 they lie in two segments. */
+uint8_t *queue_span(struct emmap_queue *q, bool wait, struct queue_place place, uint64_t len_bytes,
+                    int *rc);
 
 /* Bytes of the stream, across segments; the place moves on. With wait false -EAGAIN for what is not
  * in memory; -EIO and the like for what faults have replaced. */

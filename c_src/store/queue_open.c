@@ -55,6 +55,7 @@ static void attach(struct emmap_queue *q, const struct emmap_disk_queue *header)
     q->salt = header->salt;
     q->segment_bytes = header->segment_bytes;
     q->cap_bytes = cap_of(header->segment_bytes);
+    q->most_slots = (q->base_bytes - QUEUE_DATA_OFF) / q->segment_bytes;
     q->flags = header->flags;
 }
 
@@ -81,26 +82,6 @@ uint64_t queue_new_bytes(const struct emmap_queue_options *options) {
     const uint64_t cap = cap_of(segment);
     const bool fixed = has(options, EMMAP_QUEUE_FIXED_SIZE);
     return QUEUE_DATA_OFF + segment * (fixed ? (size + cap - 1) / cap + FIXED_SPARE : 1);
-}
-
-static int fill(const char *path, void *ctx) {
-    const struct making *making = ctx;
-    const struct emmap_file_options options = {
-        .flags = EMMAP_SHARED | EMMAP_WRITE | EMMAP_NOLOCK | EMMAP_FIXED_SIZE |
-                 (has(making->options, EMMAP_QUEUE_FORCE) ? EMMAP_FORCE : 0u),
-        .len_bytes = queue_new_bytes(making->options),
-    };
-    struct emmap_file *file;
-    int rc = emmap_file_open(&file, path, &options, NULL);
-    if (rc) return rc;
-    struct emmap_queue q = {.base = region_at(file->region, 0),
-                            .base_bytes = region_limit(file->region)};
-    rc = queue_make(&q, making->options);
-    if (rc == 0 && region_fault_count(file->region) > 0) rc = -EIO;
-    if (rc == 0) rc = emmap_file_sync(file);
-    if (rc == EMMAP_E_SYNC_FAILED) rc = emmap_file_sync_error(file);
-    emmap_file_free(file);
-    return rc;
 }
 
 /* ----------------------------------------------------------------------------------- checking */
@@ -267,6 +248,28 @@ static int open_private(struct emmap_queue *q) {
     pm_set64(&live->lock, q->me);
     const int rc = queue_settle(q, identity_is_now(q));
     pm_set64(&live->lock, 0);
+    return rc;
+}
+
+static int fill(const char *path, void *ctx) {
+    const struct making *making = ctx;
+    const struct emmap_file_options options = {
+        .flags = EMMAP_SHARED | EMMAP_WRITE | EMMAP_NOLOCK | EMMAP_FIXED_SIZE |
+                 (has(making->options, EMMAP_QUEUE_FORCE) ? EMMAP_FORCE : 0u),
+        .len_bytes = queue_new_bytes(making->options),
+    };
+    struct emmap_file *file;
+    int rc = emmap_file_open(&file, path, &options, NULL);
+    if (rc) return rc;
+    struct emmap_queue q = {.base = region_at(file->region, 0),
+                            .base_bytes = region_limit(file->region)};
+    rc = queue_make(&q, making->options);
+    q.file = file;
+    if (rc == 0) write_identity(&q);
+    if (rc == 0 && region_fault_count(file->region) > 0) rc = -EIO;
+    if (rc == 0) rc = emmap_file_sync(file);
+    if (rc == EMMAP_E_SYNC_FAILED) rc = emmap_file_sync_error(file);
+    emmap_file_free(file);
     return rc;
 }
 

@@ -62,6 +62,38 @@ static int reach(struct emmap_queue *q, struct tail *tail, uint64_t need) {
 
 static const uint8_t zeros[8];
 
+/* The whole record where its segment has room for it. */
+static int write_at(struct emmap_queue *q, uint8_t *at, const struct emmap_disk_record *header,
+                    const struct queue_data *data, const struct emmap_disk_trailer *trailer) {
+    const uint32_t pad = -header->len_bytes & 7;
+    uint8_t end[sizeof zeros + sizeof *trailer] = {0};
+    uint8_t *to = at;
+    memcpy(end + pad, trailer, sizeof *trailer);
+    pm_copy(to, header, sizeof *header);
+    to += sizeof *header;
+    pm_copy(to, data->head, data->head_bytes);
+    to += data->head_bytes;
+    if (data->body_bytes) pm_copy(to, data->body, data->body_bytes);
+    to += data->body_bytes;
+    pm_copy(to, end, pad + sizeof *trailer);
+    to += pad + sizeof *trailer;
+    pm_fence();
+    return queue_is_whole(q, at, (uint64_t)(to - at)) ? 0 : -EIO;
+}
+
+/* It lies in several segments, or its data (NULL) is written later. */
+static int write_in_pieces(struct emmap_queue *q, bool wait, struct queue_place *place,
+                           const struct emmap_disk_record *header, const struct queue_data *data,
+                           const struct emmap_disk_trailer *trailer) {
+    const uint64_t pad = -(uint64_t)header->len_bytes & 7;
+    int rc = queue_write(q, wait, place, header, sizeof *header);
+    if (rc == 0 && data) rc = queue_write(q, wait, place, data->head, data->head_bytes);
+    if (rc == 0 && data) rc = queue_write(q, wait, place, data->body, data->body_bytes);
+    if (rc == 0 && !data) rc = queue_skip(q, place, header->len_bytes);
+    if (rc == 0) rc = queue_write(q, wait, place, zeros, pad);
+    return rc ? rc : queue_write(q, wait, place, trailer, sizeof *trailer);
+}
+
 /* Header, trailer, and the data unless it is written later. Moves the tail. */
 static int write_record(struct emmap_queue *q, bool wait, struct tail *tail,
                         const struct queue_data *data, uint64_t state, bool with_data) {
@@ -81,12 +113,14 @@ static int write_record(struct emmap_queue *q, bool wait, struct tail *tail,
     header.crc = queue_record_crc(q, slot->segment.epoch, tail->at.pos, &header);
     const struct emmap_disk_trailer trailer = {.len_bytes = len, .inverse = ~len};
     struct queue_place place = tail->at;
-    rc = queue_write(q, wait, &place, &header, sizeof header);
-    if (rc == 0 && with_data) rc = queue_write(q, wait, &place, data->head, data->head_bytes);
-    if (rc == 0 && with_data) rc = queue_write(q, wait, &place, data->body, data->body_bytes);
-    if (rc == 0 && !with_data) rc = queue_skip(q, &place, len);
-    if (rc == 0) rc = queue_write(q, wait, &place, zeros, -(uint64_t)len & 7);
-    if (rc == 0) rc = queue_write(q, wait, &place, &trailer, sizeof trailer);
+    uint8_t *at = queue_span(q, wait, place, need, &rc);
+    if (rc) return rc;
+    if (at && with_data) {
+        rc = write_at(q, at, &header, data, &trailer);
+        place.pos += need;
+    } else {
+        rc = write_in_pieces(q, wait, &place, &header, with_data ? data : NULL, &trailer);
+    }
     if (rc) return rc;
     tail->last = tail->at;
     tail->at = place;

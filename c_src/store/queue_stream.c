@@ -17,7 +17,7 @@ uint64_t queue_slot_off(const struct emmap_queue *q, uint64_t slot) {
 }
 
 struct emmap_disk_slot *queue_slot(const struct emmap_queue *q, uint64_t slot) {
-    if (slot == 0 || slot > (q->base_bytes - QUEUE_DATA_OFF) / q->segment_bytes) return NULL;
+    if (slot - 1 >= q->most_slots) return NULL; /* 0 too */
     return (struct emmap_disk_slot *)(void *)(q->base + queue_slot_off(q, slot));
 }
 
@@ -100,6 +100,31 @@ int queue_hop(struct emmap_queue *q, struct queue_place *place) {
     return 0;
 }
 
+/* Of a range within a block of 64 KiB it is mostly known. */
+static bool is_resident(const struct emmap_queue *q, uint64_t off, uint64_t len_bytes) {
+    struct emmap_region *region = q->file->region;
+    const uint64_t block = off >> RESIDENCY_SHIFT, end = off + len_bytes;
+    if ((end - 1) >> RESIDENCY_SHIFT == block) {
+        const struct runtime *rt = runtime_get();
+        if (residency_remembered(&rt->residency,
+                                 atomic_load_explicit(&rt->moment, memory_order_relaxed),
+                                 region->serial, block, residency_parts(block, off, end)))
+            return true;
+    }
+    return region_is_resident(region, off, end);
+}
+
+uint8_t *queue_span(struct emmap_queue *q, bool wait, struct queue_place place, uint64_t len_bytes,
+                    int *rc) {
+    uint64_t off, stop;
+    *rc = queue_place_off(q, place, &off, &stop);
+    if (*rc || stop - off < len_bytes) return NULL;
+    const uint64_t at = queue_slot_off(q, place.slot) + QUEUE_SLOT_HEADER + off;
+    if (wait || !q->file || is_resident(q, at, len_bytes)) return q->base + at;
+    *rc = -EAGAIN;
+    return NULL;
+}
+
 /* One piece of a range, within one segment. */
 struct piece {
     uint64_t off; /* in the file */
@@ -114,10 +139,7 @@ static int next_piece(struct emmap_queue *q, bool wait, struct queue_place *plac
     if (rc) return rc;
     out->off = queue_slot_off(q, place->slot) + QUEUE_SLOT_HEADER + off;
     out->len_bytes = len < stop - off ? len : stop - off;
-    if (!wait && q->file &&
-        !region_is_resident(q->file->region, out->off, out->off + out->len_bytes))
-        return -EAGAIN;
-    return 0;
+    return wait || !q->file || is_resident(q, out->off, out->len_bytes) ? 0 : -EAGAIN;
 }
 
 static int after_piece(struct emmap_queue *q, struct queue_place *place,
@@ -204,34 +226,59 @@ int queue_skip(struct emmap_queue *q, struct queue_place *place, uint64_t len_by
 
 uint32_t queue_record_crc(const struct emmap_queue *q, uint64_t epoch, uint64_t pos,
                           const struct emmap_disk_record *header) {
-    const uint64_t seed[] = {q->salt, epoch, pos};
-    return crc32c(crc32c(0, seed, sizeof seed), &header->flags,
-                  offsetof(struct emmap_disk_record, state) -
-                      offsetof(struct emmap_disk_record, flags));
+    enum {
+        COVERED =
+            offsetof(struct emmap_disk_record, state) - offsetof(struct emmap_disk_record, flags)
+    };
+    struct {
+        uint64_t salt, epoch, pos;
+        uint8_t header[COVERED];
+    } seeded = {.salt = q->salt, .epoch = epoch, .pos = pos};
+    memcpy(seeded.header, &header->flags, COVERED);
+    return crc32c(0, &seeded, 3 * sizeof(uint64_t) + COVERED);
+}
+
+static bool header_is_valid(const struct emmap_queue *q, struct queue_place place,
+                            const struct emmap_disk_record *header) {
+    const uint64_t epoch = load64(&queue_slot(q, place.slot)->segment.epoch);
+    return (header->flags & ~(uint32_t)QUEUE_RECORD_DEFLATED) == 0 &&
+           header->len_bytes <= EMMAP_QUEUE_MOST_BYTES &&
+           header->crc == queue_record_crc(q, epoch, place.pos, header);
+}
+
+/* Header or data lie in two segments. */
+static int record_in_pieces(struct emmap_queue *q, bool wait, struct queue_record *out) {
+    out->end = out->at;
+    int rc = queue_read(q, wait, &out->end, &out->header, sizeof out->header);
+    if (rc) return rc;
+    if (!header_is_valid(q, out->at, &out->header)) return EMMAP_E_CORRUPT;
+    /* The state's 8 bytes lie in one segment: its bytes are a multiple of 8, as places are. */
+    struct queue_place state = out->at;
+    rc = queue_skip(q, &state, offsetof(struct emmap_disk_record, state));
+    struct piece piece;
+    if (rc == 0) rc = next_piece(q, true, &state, sizeof out->header.state, &piece);
+    if (rc) return rc;
+    out->state = (emmap_disk_word *)(void *)(q->base + piece.off);
+    return queue_skip(q, &out->end,
+                      queue_record_bytes(out->header.len_bytes) - QUEUE_RECORD_HEADER);
 }
 
 int queue_record_at(struct emmap_queue *q, bool wait, struct queue_place place,
                     struct queue_record *out) {
     int rc = queue_hop(q, &place);
     if (rc) return rc;
-    const struct emmap_disk_slot *slot = queue_slot(q, place.slot);
-    const uint64_t epoch = load64(&slot->segment.epoch);
-    out->at = out->end = place;
-    rc = queue_read(q, wait, &out->end, &out->header, sizeof out->header);
+    out->at = place;
+    uint8_t *at = queue_span(q, wait, place, QUEUE_RECORD_HEADER, &rc);
     if (rc) return rc;
-    const struct emmap_disk_record *header = &out->header;
-    if ((header->flags & ~(uint32_t)QUEUE_RECORD_DEFLATED) ||
-        header->len_bytes > EMMAP_QUEUE_MOST_BYTES ||
-        header->crc != queue_record_crc(q, epoch, place.pos, header))
-        return EMMAP_E_CORRUPT;
-    /* The state's 8 bytes lie in one segment: its bytes are a multiple of 8, as places are. */
-    struct queue_place state = place;
-    rc = queue_skip(q, &state, offsetof(struct emmap_disk_record, state));
-    struct piece piece;
-    if (rc == 0) rc = next_piece(q, true, &state, sizeof header->state, &piece);
-    if (rc) return rc;
-    out->state = (emmap_disk_word *)(void *)(q->base + piece.off);
-    return queue_skip(q, &out->end, queue_record_bytes(header->len_bytes) - QUEUE_RECORD_HEADER);
+    if (!at) return record_in_pieces(q, wait, out);
+    pm_read(&out->header, at, sizeof out->header);
+    if (!queue_is_whole(q, at, sizeof out->header)) return -EIO;
+    if (!header_is_valid(q, place, &out->header)) return EMMAP_E_CORRUPT;
+    const uint64_t len = queue_record_bytes(out->header.len_bytes);
+    if (!queue_span(q, true, place, len, &rc)) return rc ? rc : record_in_pieces(q, wait, out);
+    out->state = (emmap_disk_word *)(void *)(at + offsetof(struct emmap_disk_record, state));
+    out->end = (struct queue_place){.pos = place.pos + len, .slot = place.slot};
+    return 0;
 }
 
 int queue_resync(struct emmap_queue *q, struct queue_place *place, struct queue_place end) {
@@ -257,8 +304,15 @@ int queue_resync(struct emmap_queue *q, struct queue_place *place, struct queue_
 }
 
 int queue_data(struct emmap_queue *q, bool wait, const struct queue_record *record, void *buf) {
+    const uint64_t len = record->header.len_bytes;
+    int rc;
+    const uint8_t *at = queue_span(q, wait, record->at, QUEUE_RECORD_HEADER + len, &rc);
+    if (rc) return rc;
+    if (at) {
+        pm_read(buf, at + QUEUE_RECORD_HEADER, len);
+        return queue_is_whole(q, at, QUEUE_RECORD_HEADER + len) ? 0 : -EIO;
+    }
     struct queue_place place = record->at;
-    int rc = queue_skip(q, &place, QUEUE_RECORD_HEADER);
-    if (rc == 0) rc = queue_read(q, wait, &place, buf, record->header.len_bytes);
-    return rc;
+    rc = queue_skip(q, &place, QUEUE_RECORD_HEADER);
+    return rc ? rc : queue_read(q, wait, &place, buf, len);
 }
