@@ -209,7 +209,7 @@ queue_push_many(_Handle, _Terms, _Done) -> erlang:nif_error(not_loaded).
 queue_take(_Handle) -> erlang:nif_error(not_loaded).
 
 -spec queue_take_many(handle(), non_neg_integer(), non_neg_integer()) ->
-    [{ok, term()} | {deflated, binary()}] | empty | again | large | failed().
+    {ok, [term()]} | [{ok, term()} | {deflated, binary()}] | empty | again | large | failed().
 queue_take_many(_Handle, _N, _Bytes) -> erlang:nif_error(not_loaded).
 
 -spec queue_claim(handle()) -> {ok, reference(), term()} | empty | again | failed().

@@ -393,6 +393,9 @@ take_list(?IS_QUEUE(H) = Q, N, Bytes, Taken) ->
         empty -> lists:reverse(Taken);
         large when Taken =:= []; Bytes =:= infinity -> take_single(Q, N, Bytes, Taken);
         large -> lists:reverse(Taken);
+        {ok, Terms} when Taken =:= [], erlang:length(Terms) =:= N -> Terms;
+        {ok, Terms} when is_integer(Bytes) -> lists:reverse(Taken, Terms);
+        {ok, Terms} -> take_list(Q, N - erlang:length(Terms), Bytes, lists:reverse(Terms, Taken));
         List when is_list(List), is_integer(Bytes) -> lists:reverse(Taken, values(List, Q));
         List when is_list(List) ->
             take_list(Q, N - erlang:length(List), Bytes, lists:reverse(values(List, Q), Taken));

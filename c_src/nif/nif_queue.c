@@ -525,6 +525,9 @@ static ERL_NIF_TERM take_batch(ErlNifEnv *env, struct emmap_queue *q, bool wait,
     ERL_NIF_TERM terms[BATCH];
     unsigned kept = 0;
     uint64_t off = 0;
+    bool plain = true;
+    for (unsigned i = 0; i < n; i++)
+        plain = plain && !(messages[i].flags & EMMAP_QUEUE_DEFLATED);
     for (unsigned i = 0; i < n; i++) {
         const unsigned char *data = buf + off;
         const size_t len = messages[i].len_bytes;
@@ -533,15 +536,15 @@ static ERL_NIF_TERM take_batch(ErlNifEnv *env, struct emmap_queue *q, bool wait,
             ERL_NIF_TERM bin;
             memcpy(enif_make_new_binary(env, len, &bin), data, len);
             terms[kept++] = enif_make_tuple2(env, atoms.deflated_, bin);
-        } else {
-            ERL_NIF_TERM term;
-            if (etf_decode(env, data, len, ETF_DIRTY, &term) == 0)
-                terms[kept++] = enif_make_tuple2(env, atoms.ok_, term);
+        } else if (etf_decode(env, data, len, ETF_DIRTY, &terms[kept]) == 0) {
+            if (!plain) terms[kept] = nif_ok(env, terms[kept]);
+            kept++;
         }
     }
     enif_free(buf);
     nif_worked(env, off);
-    return enif_make_list_from_array(env, terms, kept);
+    const ERL_NIF_TERM list = enif_make_list_from_array(env, terms, kept);
+    return plain ? nif_ok(env, list) : list;
 }
 
 static ERL_NIF_TERM take_many_with(ErlNifEnv *env, bool wait, const ERL_NIF_TERM argv[]) {
@@ -560,7 +563,7 @@ static ERL_NIF_TERM take_many_dirty(ErlNifEnv *env, int argc, const ERL_NIF_TERM
     return take_many_with(env, true, argv);
 }
 
-/* queue_take_many(Handle, N, Bytes) -> [{ok, Term} | {deflated, Binary}] | empty | again
+/* queue_take_many(Handle, N, Bytes) -> {ok, [Term]} | [{ok, Term} | {deflated, Binary}] | empty | again
  *     | large (the first one alone is more than Bytes or 64 KiB) | {error, Reason} */
 ERL_NIF_TERM nif_queue_take_many_3(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     const ERL_NIF_TERM result = take_many_with(env, false, argv);
