@@ -14,6 +14,9 @@
 /* What is taken is decoded from a copy: up to this much of one on the stack. */
 enum { STACK_BYTES = 4096, BATCH = 256 };
 
+/* Decoded in one call on a normal scheduler: a millisecond at the worst, of small maps. */
+enum { NORMAL_BATCH_BYTES = 16 << 10 };
+
 struct handle {
     struct emmap_queue *q;
     _Atomic bool closed, promises; /* the disk, by an interval */
@@ -513,7 +516,8 @@ static ERL_NIF_TERM take_batch(ErlNifEnv *env, struct emmap_queue *q, bool wait,
                                uint64_t most_bytes) {
     struct queue_message messages[BATCH];
     unsigned n = most < BATCH ? most : BATCH;
-    uint64_t room = most_bytes < QUEUE_SMALL_BYTES ? most_bytes : QUEUE_SMALL_BYTES;
+    const uint64_t at_once = wait ? QUEUE_SMALL_BYTES : NORMAL_BATCH_BYTES;
+    uint64_t room = most_bytes < at_once ? most_bytes : at_once;
     unsigned char *buf = enif_alloc(room);
     if (!buf) return nif_error(env, -ENOMEM);
     int rc = queue_take(q, wait, buf, room, messages, &n);
@@ -564,7 +568,7 @@ static ERL_NIF_TERM take_many_dirty(ErlNifEnv *env, int argc, const ERL_NIF_TERM
 }
 
 /* queue_take_many(Handle, N, Bytes) -> {ok, [Term]} | [{ok, Term} | {deflated, Binary}] | empty | again
- *     | large (the first one alone is more than Bytes or 64 KiB) | {error, Reason} */
+ *     | large (the first one alone is more than Bytes or 16 KiB) | {error, Reason} */
 ERL_NIF_TERM nif_queue_take_many_3(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     const ERL_NIF_TERM result = take_many_with(env, false, argv);
     if (!nif_is(result, atoms.undefined_)) return result;
