@@ -73,6 +73,7 @@ int emmap_file_read(struct emmap_file *file, uint64_t off, void *buf, uint64_t l
     return file_read(file, true, off, buf, len_bytes, got_bytes);
 }
 
+/* Who may wait for the disk does so before it keeps others from the stripes. */
 static int copy_in(struct touch *t, const void *data) {
     struct stripes *stripes = t->file->stripes;
     uint8_t *to = region_at(t->file->region, t->from);
@@ -81,6 +82,12 @@ static int copy_in(struct touch *t, const void *data) {
     if (!stripes) {
         pm_copy(to, data, len);
         return 0;
+    }
+    if (t->wait) {
+        file_touch_pages(t->file, t->from, t->to);
+        pm_fence_atomic();
+        const int rc = touch_end(t);
+        if (rc) return rc;
     }
     const uint32_t locked = stripes_lock(stripes, t->from, len, t->wait);
     if (!locked) return -EAGAIN;
@@ -104,6 +111,11 @@ static bool write_quick(struct emmap_file *file, bool wait, uint64_t off, const 
     struct quick q;
     if (!(file->flags & EMMAP_WRITE) || !touch_quick(file, wait, off, len, &q)) return false;
     struct stripe *stripe = file->stripes ? stripe_of(file->stripes, q.from) : NULL;
+    if (stripe && wait) { /* as copy_in */
+        file_touch_pages(file, q.from, q.from + len);
+        pm_fence_atomic();
+        if (!region_was_whole(file->region, q.marks_seen)) return false;
+    }
     if (stripe && !stripe_try_lock(stripe)) return false;
     pm_copy(region_at(file->region, q.from), data, len);
     if (stripe) stripe_unlock(stripe);

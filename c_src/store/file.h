@@ -77,6 +77,8 @@ int file_details(struct emmap_file *file, struct os_details *out);
 /* file_populate -- touch every page, for writing where the handle may. -ENOSPC and the like as
  * emmap_file_read. */
 int file_populate(struct emmap_file *file);
+/* file_touch_pages -- the same for places of the file, within a touch of them; changes nothing. */
+void file_touch_pages(const struct emmap_file *file, uint64_t from, uint64_t to);
 /* file_lock_memory -- keep the pages of a range of the file in memory. */
 int file_lock_memory(struct emmap_file *file, uint64_t from, uint64_t to);
 

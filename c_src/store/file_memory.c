@@ -18,6 +18,12 @@ static void touch_page(const struct emmap_file *file, uint8_t *at) {
         ; /* byte is what it holds now */
 }
 
+void file_touch_pages(const struct emmap_file *file, uint64_t from, uint64_t to) {
+    const uint64_t page = file->region->page_bytes;
+    for (uint64_t at = from; at < to; at = (at / page + 1) * page)
+        touch_page(file, region_at(file->region, at));
+}
+
 int file_populate(struct emmap_file *file) {
     const uint64_t page = file->region->page_bytes;
     const uint64_t size = emmap_file_size(file);

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "core/region.h"
+#include "core/stripes.h"
 #include "os/os.h"
 #include "test/support.h"
 
@@ -61,6 +62,38 @@ static void a_write_over_the_edge_is_enospc_and_heals(void **state) {
     assert_int_equal(file_byte(path, page), 'c');
     assert_ok(read_byte(file, page + 1, &byte));
     assert_int_equal(byte, 'd');
+    emmap_file_free(file);
+    await_no_regions();
+}
+
+static void count_copy(void *ctx, const struct os_event *event) {
+    *(unsigned *)ctx += event->kind == OS_EVENT_COPY;
+}
+
+/* It waits for its pages, or for the answer that there is no room, before it keeps others from the
+ * file: so what is refused has not been begun. */
+static void a_write_without_room_is_refused_before_its_first_byte(void **state) {
+    (void)state;
+    static const struct {
+        uint64_t before_page, len_bytes; /* within a stripe, over an edge, over several */
+    } cases[] = {{0, 1}, {2, 4}, {0, 3 << STRIPE_SHIFT}};
+    const char *path;
+    struct emmap_file *file = open_on_full_disk(&path);
+    void *data = calloc(1, 3 << STRIPE_SHIFT);
+    assert_non_null(data);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        unsigned copies = 0;
+        os_record_to(count_copy, &copies);
+        const int rc =
+            emmap_file_write(file, page - cases[i].before_page, data, cases[i].len_bytes);
+        os_record_to(NULL, NULL);
+        assert_int_equal(rc, -ENOSPC);
+        assert_int_equal(copies, 0);
+    }
+    make_room();
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        assert_ok(emmap_file_write(file, page - cases[i].before_page, data, cases[i].len_bytes));
+    free(data);
     emmap_file_free(file);
     await_no_regions();
 }
@@ -338,6 +371,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(a_write_without_room_is_enospc_and_heals),
         TEST(a_write_over_the_edge_is_enospc_and_heals),
+        TEST(a_write_without_room_is_refused_before_its_first_byte),
         TEST(a_write_of_many_pages_is_enospc_and_heals),
         TEST(a_read_of_a_hole_without_room_is_enospc_and_heals),
         TEST(a_private_map_never_passes_over_lost_changes),
