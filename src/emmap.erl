@@ -114,7 +114,10 @@
 %%   costs none.</li>
 %% <li>`extend': a write past the end grows the file, as it does a raw one; a new file then needs no
 %%   length. Without it that is `badarg'.</li>
-%% <li>`lock', `nolock': a read sees each write of this VM whole (the default), or may see a part.</li>
+%% <li>`lock', `nolock': a read sees each write of this VM whole (the default), or may see a part.
+%%   With `lock' a call waits, on a dirty scheduler, while another process writes to the same 64 KiB
+%%   of the file or to some that have the same lock; while one writes more than 960 KiB, all reads and
+%%   writes of the file do (64 MiB take some 10 ms), but for integers and `direct'.</li>
 %% <li>`nofollow': a name that is a symbolic link is `{error, eloop}'.</li>
 %% <li>`anon': memory of the handle's own, zeros, with no file behind it; the name is ignored, the
 %%   offset is 0, the length given.</li>
@@ -140,7 +143,8 @@
 %%   that binaries do not change</b>: while any process writes to the range, `binary_to_term', string
 %%   and unicode functions over such a binary can crash the VM, and no library can prevent it. Take
 %%   `binary:copy/1' first, and never use one as a key of a map or an ETS table. When the file is
-%%   truncated by another program after the call, the binary reads as zeros.</li>
+%%   truncated by another program after the call, the binary reads as zeros. Whoever touches the bytes
+%%   of such a binary may wait for the disk, where it is: a match, a BIF, {@link pwrite/3} of it too.</li>
 %% </ul>
 
 -type info() :: #{name := binary(), size := non_neg_integer(), offset := non_neg_integer(),
