@@ -121,6 +121,7 @@ int queue_heal(struct emmap_queue *q);
 /* Bytes of the file that are locked, far beyond its end: of the one OS process, or of those that
  * share it; then one of each participant. */
 #define QUEUE_OWNER_BYTE (UINT64_C(1) << 62)
+#define QUEUE_OPENING_BYTE (QUEUE_OWNER_BYTE - 1)
 
 /* The same, in line, of bytes that were just touched. */
 static inline bool queue_is_whole(struct emmap_queue *q, const uint8_t *at, uint64_t len_bytes) {
@@ -297,6 +298,11 @@ int queue_recover(struct emmap_queue *q);
 
 /* ----------------------------------------------------------------------------- queue_open.c */
 
+/* The file's header, as it must be; and what of it the queue's code uses: q has its memory. */
+int queue_check_header(struct emmap_file *file, struct emmap_disk_queue *header);
+void queue_attach(struct emmap_queue *q, const struct emmap_disk_queue *header);
+/* Was the live page written in this boot, for this file? */
+bool queue_identity_is_now(const struct emmap_queue *q);
 void queue_ref(struct emmap_queue *q);
 void queue_unref(struct emmap_queue *q);
 /* Around what is done with a claim and without the lock. false: closed. */

@@ -12,7 +12,6 @@
 #include "store/birth.h"
 #include "store/queue.h"
 
-#define OPENING_BYTE (QUEUE_OWNER_BYTE - 1)
 enum { OPEN_TRIES = 16, JOIN_MS = 5000, MODE = 0600, FIXED_SPARE = 2 };
 static const uint64_t DEFAULT_SIZE = 1 << 20;
 static const uint64_t ADDRESS_SPACE = 64ull << 30;
@@ -51,7 +50,7 @@ static void make_header(struct emmap_disk_queue *header, uint64_t segment_bytes,
     memcpy(header->magic, EMMAP_DISK_QUEUE_MAGIC, sizeof header->magic);
 }
 
-static void attach(struct emmap_queue *q, const struct emmap_disk_queue *header) {
+void queue_attach(struct emmap_queue *q, const struct emmap_disk_queue *header) {
     q->salt = header->salt;
     q->segment_bytes = header->segment_bytes;
     q->cap_bytes = cap_of(header->segment_bytes);
@@ -70,7 +69,7 @@ int queue_make(struct emmap_queue *q, const struct emmap_queue_options *options)
     if (rc) return rc;
     header.crc = crc32c(0, &header, offsetof(struct emmap_disk_queue, crc));
     pm_copy(q->base, &header, sizeof header);
-    attach(q, &header);
+    queue_attach(q, &header);
     const uint64_t most = fixed ? size : options->max_bytes ? options->max_bytes : UINT64_MAX;
     const uint64_t cap = q->cap_bytes;
     return queue_format(q, most, fixed ? (size + cap - 1) / cap + FIXED_SPARE : 1);
@@ -96,7 +95,7 @@ static bool is_old_format(const uint8_t *start, uint64_t file_bytes) {
     return 16 <= n[1] && n[1] <= n[2] && n[2] <= n[3] && n[3] <= n[0] && n[0] <= file_bytes;
 }
 
-static int check_header(struct emmap_file *file, struct emmap_disk_queue *header) {
+int queue_check_header(struct emmap_file *file, struct emmap_disk_queue *header) {
     uint64_t got = 0;
     *header = (struct emmap_disk_queue){.version = 0};
     int rc = emmap_file_read(file, 0, header, sizeof *header, &got);
@@ -129,7 +128,7 @@ static int identity_of(const struct emmap_queue *q, uint64_t out[6]) {
     return 0;
 }
 
-static bool identity_is_now(const struct emmap_queue *q) {
+bool queue_identity_is_now(const struct emmap_queue *q) {
     uint64_t now[6];
     if (identity_of(q, now)) return false;
     for (int i = 0; i < 6; i++)
@@ -180,7 +179,7 @@ static int write_again(struct emmap_queue *q) {
 static int open_alone(struct emmap_queue *q) {
     struct emmap_disk_live *live = queue_live(q);
     pm_set64(&live->lock, q->me);
-    int rc = queue_settle(q, identity_is_now(q));
+    int rc = queue_settle(q, queue_identity_is_now(q));
     if (rc == 0 && atomic_load(&q->was_recovered))
         write_identity(q);
     else if (rc == 0 && queue_get(&live->sync_error))
@@ -200,7 +199,7 @@ static int open_beside_others(struct emmap_queue *q) {
 static int lock_opening(struct emmap_queue *q) {
     const uint64_t until = os_now_ms() + JOIN_MS;
     for (;;) {
-        const int rc = os_lock_byte(q->file->region->fd, OPENING_BYTE, OS_LOCK_WRITE);
+        const int rc = os_lock_byte(q->file->region->fd, QUEUE_OPENING_BYTE, OS_LOCK_WRITE);
         if (rc != -EAGAIN) return rc;
         if (os_now_ms() > until) return EMMAP_E_BUSY;
         os_sleep_ms(1);
@@ -236,7 +235,7 @@ static int join(struct emmap_queue *q) {
     if (rc) return rc == -EOPNOTSUPP ? EMMAP_E_NOTSUP : rc;
     rc = join_locked(q);
     if (rc) unlock_bytes(q);
-    (void)os_lock_byte(q->file->region->fd, OPENING_BYTE, OS_LOCK_NONE);
+    (void)os_lock_byte(q->file->region->fd, QUEUE_OPENING_BYTE, OS_LOCK_NONE);
     return rc;
 }
 
@@ -246,7 +245,7 @@ static int open_private(struct emmap_queue *q) {
     q->me = (uint64_t)1 << 48 | 1;
     q->owner = 1 << 16;
     pm_set64(&live->lock, q->me);
-    const int rc = queue_settle(q, identity_is_now(q));
+    const int rc = queue_settle(q, queue_identity_is_now(q));
     pm_set64(&live->lock, 0);
     return rc;
 }
@@ -335,7 +334,7 @@ static void set_most(struct emmap_queue *q, const struct emmap_queue_options *op
 static int new_queue(struct emmap_file *file, const struct emmap_queue_options *options,
                      struct emmap_queue **out) {
     struct emmap_disk_queue header;
-    int rc = check_header(file, &header);
+    int rc = queue_check_header(file, &header);
     if (rc) return rc;
     struct emmap_queue *q = calloc(1, sizeof *q);
     if (!q) return -ENOMEM;
@@ -343,7 +342,7 @@ static int new_queue(struct emmap_file *file, const struct emmap_queue_options *
     q->base_bytes = region_limit(file->region);
     q->file = file;
     q->multi_os = has(options, EMMAP_QUEUE_MULTI_OS);
-    attach(q, &header);
+    queue_attach(q, &header);
     pthread_mutex_init(&q->space_lock, NULL);
     pthread_mutex_init(&q->sync_lock, NULL);
     pthread_mutex_init(&q->group.lock, NULL);
