@@ -12,10 +12,11 @@
 #include <string.h>
 
 static uint32_t make_term(uint8_t *out, uint32_t seq, uint32_t len) {
-    uint8_t head[] = {131, 104, 3, 97, 1, 98, seq >> 24, seq >> 16, seq >> 8, seq,
-                      109, len >> 24, len >> 16, len >> 8, len};
+    uint8_t head[] = {131,      104, 3,   97,        1,         98,       seq >> 24, seq >> 16,
+                      seq >> 8, seq, 109, len >> 24, len >> 16, len >> 8, len};
     memcpy(out, head, sizeof head);
-    for (uint32_t i = 0; i < len; i++) out[sizeof head + i] = (uint8_t)(seq + i);
+    for (uint32_t i = 0; i < len; i++)
+        out[sizeof head + i] = (uint8_t)(seq + i);
     return (uint32_t)sizeof head + len;
 }
 
@@ -39,17 +40,22 @@ int main(int argc, char **argv) {
         uint32_t len = *end == ':' ? (uint32_t)strtoul(end + 1, NULL, 10) : 20, got, flags;
         switch (argv[i][0]) {
         case 'p':
-            while (n--) must(emmap_queue_push(queue, buf, make_term(buf, ++seq, len), 0), "push");
+            while (n--)
+                must(emmap_queue_push(queue, buf, make_term(buf, ++seq, len), 0), "push");
             break;
         case 't':
-            while (n--) must(emmap_queue_take(queue, buf, sizeof buf, &got, &flags), "take");
+            while (n--)
+                must(emmap_queue_take(queue, buf, sizeof buf, &got, &flags), "take");
             break;
-        case 's': must(emmap_queue_sync(queue), "sync"); break;
+        case 's':
+            must(emmap_queue_sync(queue), "sync");
+            break;
         case 'c':
             emmap_queue_close(queue);
             must(emmap_queue_open(&queue, argv[1], &options, NULL), "open again");
             break;
-        default: return 2;
+        default:
+            return 2;
         }
     }
     raise(SIGKILL);

@@ -103,8 +103,13 @@ class Faults(unittest.TestCase):
         problems = self.edit.problems()
         self.assertTrue(any(words in problem for problem in problems), problems)
 
-    def test_sound_queues_pass(self):
+    def test_checksum(self):
         self.assertEqual(crc32c(b"123456789"), 0xE3069283)
+        for n in 0, 1, 4095, 4096, 4097, 70003:
+            data = bytes(i * i >> 3 & 255 for i in range(n))
+            self.assertEqual(crc32c(data), queue_check._plain(0xFFFFFFFF, data) ^ 0xFFFFFFFF)
+
+    def test_sound_queues_pass(self):
         for commands in (), ("p1",), ("p1", "t1"), ("p2000:100", "t2000"), MIXED, ("p3:900000", "t1"):
             image = queue_of(*commands)
             self.assertEqual(Queue(image).problems, [], commands)
@@ -120,7 +125,7 @@ class Faults(unittest.TestCase):
         self.found("torn")
 
     def test_flipped_data_of_a_large_one_is_torn(self):
-        self.edit.image[self.edit.off(self.edit.queue.messages[2].position)[0] + 1000] ^= 1
+        self.edit.image[self.edit.off(self.edit.queue.messages[0].position)[0] + 1000] ^= 1
         self.found("torn")
 
     def test_flipped_record_header(self):
@@ -258,6 +263,7 @@ class Journals(unittest.TestCase):
             self.ledger.add(path, int(name[0]))
         if dead:
             self.ledger.dead(2)
+        self.ledger.read_raw()
         self.ledger.read()
         self.ledger.check(Queue(bytes(self.edit.image)), at_rest)
         return {kind: n for kind, n in self.ledger.wrong.items() if n}

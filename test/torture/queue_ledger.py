@@ -7,11 +7,13 @@ are written by write() before and after each call; times are nanoseconds of CLOC
     a producer   + FIRST N TIME       about to push FIRST to FIRST + N - 1
                  = TIME               all of them are pushed
     a consumer   ? take|many|try N TIME   about to take at most N
-                 c PRODUCER SEQ       (try) the message is in the fun's hands
+                 c PRODUCER SEQ TIME  (try) the message is in the fun's hands
                  = TIME [P:S ...]     these were taken
                  x TIME               (try) the fun raised: nothing was taken
-                 # PRODUCER SEQ TEXT  what was taken is not what was pushed
+                 # TERM               what was taken is not what was pushed
     both         ! TIME REASON        the call failed: nothing was pushed or taken
+
+A fun may push: its lines then come between c and the try's answer.
 
 Rules, at a moment when nobody runs (dead, or stopped):
 - pushed and acknowledged, not acknowledged as taken: in the file, but for what a call of a consumer that
@@ -52,8 +54,11 @@ class Journal:
         self.last = {}  # per producer the highest seq that came
         self.dead = False
 
+    def fetch(self):
+        self.rest += self.file.read()
+
     def lines(self):
-        raw = self.rest + self.file.read()
+        raw = self.rest
         end = raw.rfind(b"\n") + 1
         self.rest = raw[end:]
         return raw[:end].decode().splitlines()
@@ -79,7 +84,6 @@ class Ledger:
                       "errors": 0, "file": 0}
         self.details = []
         self.durations = []  # (worker, begin, end) of all calls since they were last fetched
-        self.fetch_durations = False
 
     def fault(self, kind, text, n=1):
         self.wrong[kind] += n
@@ -92,6 +96,22 @@ class Ledger:
         if path not in self.journals:
             self.journals[path] = Journal(path, worker)
 
+    def read_raw(self):
+        """As much as there is at this moment; what comes later waits for the next time."""
+        for journal in self.journals.values():
+            if not journal.dead:
+                journal.fetch()
+
+    def fetch(self):
+        durations, self.durations = self.durations, []
+        return durations
+
+    def in_flight(self):
+        """(worker, begin) of the calls of the living."""
+        for journal in self.journals.values():
+            if not journal.dead and (journal.push or journal.call):
+                yield journal.worker, journal.push[3] if journal.push else journal.call.time
+
     def read(self):
         for journal in self.journals.values():
             if not journal.dead:
@@ -101,6 +121,7 @@ class Ledger:
         """Killed: what its journals have is read to the end."""
         for journal in self.journals.values():
             if journal.worker == worker and not journal.dead:
+                journal.fetch()
                 self._read(journal)
                 journal.dead = True
                 journal.file.close()
@@ -122,6 +143,8 @@ class Ledger:
             elif what == "c":
                 journal.call.claimed = int(fields[0]), int(fields[1])
                 self.claimed_ever.add(journal.call.claimed)
+                if len(fields) > 2:
+                    self.durations.append((journal.worker, journal.call.time, int(fields[2])))
             elif what == "#":
                 self.fault("torn", f"{journal.name}: {line}")
             elif what in ("=", "!", "x"):
@@ -132,8 +155,8 @@ class Ledger:
     def _answer(self, journal, what, fields, line):
         if what == "!":
             self.fault("errors", f"{journal.name}: {line}")
-        begin = (journal.push or [0] * 4)[3] if journal.push else journal.call.time
-        if self.fetch_durations:
+        if journal.push or not journal.call.claimed:
+            begin = journal.push[3] if journal.push else journal.call.time
             self.durations.append((journal.worker, begin, int(fields[0])))
         if journal.push:
             producer, first, n, _ = journal.push
