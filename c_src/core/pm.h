@@ -60,7 +60,7 @@ static inline void pm_read(void *dst, const void *src, size_t len_bytes) {
 
 /* pm_copy -- copy private bytes into a mapping. */
 static inline void pm_copy(void *dst, const void *src, size_t len_bytes) {
-    OS_RECORD(.kind = OS_EVENT_COPY, .addr = dst, .len_bytes = len_bytes, .fd = -1);
+    OS_RECORD(.kind = OS_EVENT_COPY, .addr = dst, .from = src, .len_bytes = len_bytes, .fd = -1);
     pm_move(dst, src, len_bytes);
 }
 

@@ -14,6 +14,8 @@ static _Thread_local struct {
 
 static os_recorder *recorder;
 static void *recorder_ctx;
+static os_watcher *watcher;
+static void *watcher_ctx;
 int os_fs_pretended = -1;
 static bool boot_pretended;
 static uint8_t pretended_boot[16];
@@ -46,7 +48,13 @@ const char *os_fail_last(void) {
     return failing.last ? failing.last : "";
 }
 
+void os_watch_calls(os_watcher *before, void *ctx) {
+    watcher_ctx = ctx;
+    watcher = before;
+}
+
 int os_fail(enum os_call call) {
+    if (watcher) watcher(watcher_ctx, call);
     failing.seen[call]++;
     failing.seen[OS_CALL_ANY]++;
     if (failing.nth == 0 || (failing.call != OS_CALL_ANY && failing.call != call)) return 0;

@@ -71,6 +71,7 @@ enum os_event_kind {
 struct os_event {
     enum os_event_kind kind;
     const void *addr; /* of a store */
+    const void *from; /* of a copy: what is stored */
     uint64_t off;     /* of a size or a sync in the file */
     uint64_t len_bytes;
     int fd;           /* -1 for a store */
@@ -89,6 +90,10 @@ unsigned os_fail_seen(enum os_call call);
 /* The last call that was made to fail on this thread, as text; "" before. */
 const char *os_fail_last(void);
 int os_fail(enum os_call call);
+/* Called before each call of the system, on the thread that makes it; NULL for none. Set it while
+ * no other thread uses emmap. */
+typedef void os_watcher(void *ctx, enum os_call call);
+void os_watch_calls(os_watcher *before, void *ctx);
 /* The file system that os_fs tells of, for kinds that this machine has not: -1 for the true one. */
 void os_fs_pretend(int kind);
 extern int os_fs_pretended;

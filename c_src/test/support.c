@@ -52,6 +52,7 @@ int support_teardown(void **state) {
     os_fs_pretend(-1);
     os_pretend_boot(NULL);
     os_record_to(NULL, NULL);
+    os_watch_calls(NULL, NULL);
 #ifdef __linux__
     if (mounted && umount2(support_path("tmpfs"), MNT_DETACH)) return -1;
     mounted = false;
