@@ -1,0 +1,440 @@
+/* test_queue.c -- a queue in a file: what is kept, what is refused, when the disk fails or is full.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "os/os.h"
+#include "test/queue_check.h"
+
+enum { MAKE = EMMAP_QUEUE_CREATE };
+
+static struct emmap_queue_info queue_info(struct emmap_queue *q) {
+    struct emmap_queue_info info;
+    assert_ok(emmap_queue_info(q, &info));
+    return info;
+}
+
+static int open_rc_of(const char *path, uint32_t flags) {
+    const struct emmap_queue_options options = {.flags = flags};
+    struct emmap_queue *q = NULL;
+    own_faults();
+    const int rc = emmap_queue_open(&q, path, &options, NULL);
+    assert_true(rc != 0 || q != NULL);
+    if (rc == 0) emmap_queue_close(q);
+    return rc;
+}
+
+static void agrees(struct emmap_queue *q) {
+    const char *wrong = queue_disagrees(q, true);
+    if (wrong) fail_msg("%s", wrong);
+}
+
+/* Of many lengths, now and then a large one. */
+static uint32_t length_of(uint64_t id) {
+    return id % 50 == 49 ? 70000 + (uint32_t)id : (uint32_t)(id * 37 % 3000);
+}
+
+static void push_some(struct emmap_queue *q, uint64_t from, uint64_t to) {
+    for (uint64_t id = from; id < to; id++)
+        assert_ok(push_id(q, id, length_of(id)));
+}
+
+static void take_some(struct emmap_queue *q, uint64_t from, uint64_t to) {
+    for (uint64_t id = from; id < to; id++)
+        assert_ok(take_id(q, id, length_of(id)));
+}
+
+static void copy_file(const char *from, const char *to) {
+    struct snapshot all = snapshot_of(from);
+    FILE *f = fopen(to, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(all.bytes, 1, all.len_bytes, f), all.len_bytes);
+    assert_int_equal(fclose(f), 0);
+    free(all.bytes);
+}
+
+/* ------------------------------------------------------------------------------- open, close */
+
+static void reopening_keeps_everything(void **state) {
+    (void)state;
+    const char *path = support_path("q");
+    const struct emmap_queue_options make = {.flags = MAKE, .max_bytes = 64 << 20};
+    struct emmap_queue *q = NULL;
+    bool existed = true;
+    own_faults();
+    assert_ok(emmap_queue_open(&q, path, &make, &existed));
+    assert_false(existed);
+    push_some(q, 0, 300);
+    take_some(q, 0, 100);
+    const struct emmap_queue_info before = queue_info(q);
+    emmap_queue_close(q);
+
+    const struct emmap_queue_options again = {.flags = MAKE};
+    assert_ok(emmap_queue_open(&q, path, &again, &existed));
+    assert_true(existed);
+    const struct emmap_queue_info after = queue_info(q);
+    assert_int_equal(after.messages, 200);
+    assert_int_equal(after.bytes, before.bytes);
+    assert_int_equal(after.head, before.head);
+    assert_int_equal(after.tail, before.tail);
+    assert_int_equal(after.max_bytes, 64 << 20);
+    assert_false(after.was_recovered);
+    agrees(q);
+    push_some(q, 300, 400);
+    take_some(q, 100, 400);
+    assert_int_equal(take_id(q, 0, 0), EMMAP_E_EMPTY);
+    agrees(q);
+    emmap_queue_close(q);
+    await_no_regions();
+}
+
+static void a_missing_file_is_made_only_where_told(void **state) {
+    (void)state;
+    const char *path = support_path("q");
+    assert_int_equal(open_rc_of(path, 0), -ENOENT);
+    assert_false(file_exists(path));
+    assert_ok(open_rc_of(path, MAKE));
+    assert_ok(open_rc_of(path, 0));
+    await_no_regions();
+}
+
+static void opened_twice_it_is_one_queue(void **state) {
+    (void)state;
+    const char *path = support_path("q"), *other = support_path("link");
+    struct emmap_queue *a = open_queue(path, MAKE);
+    assert_ok(symlink(path, other));
+    struct emmap_queue *b = open_queue(other, 0);
+    assert_ptr_equal(a, b);
+    push_some(a, 0, 10);
+    take_some(b, 0, 5);
+    emmap_queue_close(a);
+    take_some(b, 5, 10);
+    emmap_queue_close(b);
+    await_no_regions();
+}
+
+static void a_new_file_may_be_deleted_at_close(void **state) {
+    (void)state;
+    const char *path = support_path("q");
+    struct emmap_queue *q = open_queue(path, MAKE | EMMAP_QUEUE_AUTO_UNLINK);
+    push_some(q, 0, 10);
+    assert_true(file_exists(path));
+    struct emmap_queue *second = open_queue(path, EMMAP_QUEUE_AUTO_UNLINK);
+    emmap_queue_close(second);
+    assert_true(file_exists(path));
+    emmap_queue_close(q);
+    assert_false(file_exists(path));
+    await_no_regions();
+}
+
+static void a_private_queue_changes_nothing(void **state) {
+    (void)state;
+    const char *path = support_path("q");
+    struct emmap_queue *q = open_queue(path, MAKE);
+    push_some(q, 0, 40);
+    emmap_queue_close(q);
+    struct snapshot before = snapshot_of(path);
+    q = open_queue(path, EMMAP_QUEUE_PRIVATE);
+    push_some(q, 40, 200);
+    take_some(q, 0, 150);
+    assert_ok(emmap_queue_sync(q));
+    agrees(q);
+    struct emmap_queue *other = open_queue(path, EMMAP_QUEUE_PRIVATE);
+    take_some(other, 0, 40);
+    assert_int_equal(take_id(other, 0, 0), EMMAP_E_EMPTY);
+    emmap_queue_close(other);
+    take_some(q, 150, 200);
+    emmap_queue_close(q);
+    assert_as_before(&before);
+    await_no_regions();
+}
+
+/* ----------------------------------------------------------------------------------- recovery */
+
+static void expect_recovered(const char *path, uint64_t from, uint64_t to) {
+    struct emmap_queue *q = open_queue(path, 0);
+    const struct emmap_queue_info info = queue_info(q);
+    assert_true(info.was_recovered);
+    assert_int_equal(info.recovered, to - from);
+    assert_int_equal(info.messages, to - from);
+    assert_int_equal(info.lost, 0);
+    agrees(q);
+    push_some(q, to, to + 30);
+    take_some(q, from, to + 30);
+    agrees(q);
+    emmap_queue_close(q);
+    q = open_queue(path, 0);
+    assert_false(queue_info(q).was_recovered);
+    emmap_queue_close(q);
+}
+
+static void a_copied_file_is_recovered(void **state) {
+    (void)state;
+    const char *path = support_path("q"), *copy = support_path("copy");
+    struct emmap_queue *q = open_queue(path, MAKE);
+    push_some(q, 0, 200);
+    take_some(q, 0, 60);
+    copy_file(path, copy); /* of a live one */
+    expect_recovered(copy, 60, 200);
+    take_some(q, 60, 200);
+    emmap_queue_close(q);
+    await_no_regions();
+}
+
+static void after_a_reboot_it_is_recovered(void **state) {
+    (void)state;
+    static const uint8_t boot[16] = {1, 2, 3};
+    const char *path = support_path("q");
+    struct emmap_queue *q = open_queue(path, MAKE);
+    push_some(q, 0, 200);
+    take_some(q, 0, 60);
+    emmap_queue_close(q);
+    os_pretend_boot(boot);
+    expect_recovered(path, 60, 200);
+    await_no_regions();
+}
+
+/* ----------------------------------------------------------------------------- the disk fails */
+
+static void a_full_disk_is_told_and_healed(void **state) {
+    (void)state;
+    const char *path = support_tmpfs(8 << 20);
+    struct emmap_queue *q = open_queue(path, MAKE);
+    uint64_t n = 0;
+    push_some(q, 0, 10);
+    fill_up();
+    assert_int_equal(push_id(q, 10, 900000), -ENOSPC);
+    int rc = 0;
+    for (n = 10; rc == 0; n++)
+        rc = push_id(q, n, length_of(n));
+    assert_int_equal(rc, -ENOSPC);
+    n--;
+    assert_int_equal(push_id(q, n, 300000), -ENOSPC);
+    agrees(q);
+    assert_int_equal(queue_info(q).messages, n);
+    take_some(q, 0, 5); /* what is there can be had */
+    make_room();
+    push_some(q, n, n + 200);
+    agrees(q);
+    take_some(q, 5, n + 200);
+    emmap_queue_close(q);
+    q = open_queue(path, 0);
+    assert_false(queue_info(q).was_recovered);
+    agrees(q);
+    emmap_queue_close(q);
+    await_no_regions();
+}
+
+static void no_file_is_made_on_a_full_disk(void **state) {
+    (void)state;
+    const char *path = support_tmpfs(1 << 20);
+    fill_up();
+    assert_int_equal(open_rc_of(path, MAKE), -ENOSPC);
+    assert_false(file_exists(path));
+    make_room();
+    assert_ok(open_rc_of(path, MAKE));
+    await_no_regions();
+}
+
+/* ------------------------------------------------------------------------------------- space */
+
+static void a_drained_queue_gives_its_blocks_back(void **state) {
+    (void)state;
+    enum { N = 400, LEN = 60000 };
+    const char *path = support_path("q");
+    struct emmap_queue *q = open_queue(path, MAKE);
+    for (uint64_t id = 0; id < N; id++)
+        assert_ok(push_id(q, id, LEN));
+    const uint64_t full = file_blocks_of(path), size = file_bytes_of(path);
+    assert_in_range(full * 512, N * LEN, N * LEN * 2);
+    for (uint64_t id = 0; id < N; id++)
+        assert_ok(take_id(q, id, LEN));
+    assert_ok(queue_give_back(q));
+    assert_in_range(file_blocks_of(path) * 512, 0, N * LEN / 10);
+    agrees(q);
+    for (uint64_t id = 0; id < N; id++) /* in the same slots */
+        assert_ok(push_id(q, id, LEN));
+    assert_in_range(file_bytes_of(path), size, size + 2 * q->segment_bytes);
+    for (uint64_t id = 0; id < N; id++)
+        assert_ok(take_id(q, id, LEN));
+    agrees(q);
+    emmap_queue_close(q);
+    await_no_regions();
+}
+
+static void one_of_fixed_size_has_its_space_at_once(void **state) {
+    (void)state;
+    enum { SIZE = 1 << 20, LEN = 10000 };
+    const char *path = support_path("q");
+    const struct emmap_queue_options make = {.flags = MAKE | EMMAP_QUEUE_FIXED_SIZE,
+                                             .size_bytes = SIZE};
+    struct emmap_queue *q = NULL;
+    own_faults();
+    assert_ok(emmap_queue_open(&q, path, &make, NULL));
+    const uint64_t bytes = file_bytes_of(path), blocks = file_blocks_of(path);
+    assert_in_range(blocks * 512, bytes, UINT64_MAX);
+    uint64_t head = 0, tail = 0;
+    for (unsigned round = 0; round < 20; round++) {
+        int rc = 0;
+        for (; rc == 0; tail++)
+            rc = push_id(q, tail, LEN);
+        assert_int_equal(rc, EMMAP_E_FULL);
+        tail--;
+        assert_int_equal(tail - head, SIZE / queue_record_bytes(LEN));
+        for (; head + 10 < tail; head++)
+            assert_ok(take_id(q, head, LEN));
+        agrees(q);
+    }
+    assert_int_equal(push_id(q, 0, SIZE / 2 + 1), EMMAP_E_TOO_BIG);
+    assert_int_equal(file_bytes_of(path), bytes);
+    assert_int_equal(file_blocks_of(path), blocks);
+    assert_true(queue_info(q).fixed_size);
+    emmap_queue_close(q);
+    q = open_queue(path, 0);
+    assert_true(queue_info(q).fixed_size);
+    assert_int_equal(queue_info(q).max_bytes, SIZE);
+    emmap_queue_close(q);
+    await_no_regions();
+}
+
+/* -------------------------------------------------------------------------- what is no queue */
+
+static void write_to(const char *path, uint64_t off, const void *bytes, size_t len) {
+    const int fd = open(path, O_WRONLY | O_CREAT, 0600);
+    assert_true(fd >= 0);
+    assert_int_equal(pwrite(fd, bytes, len, (off_t)off), len);
+    close(fd);
+}
+
+static void refused(const char *path, int expected) {
+    static const uint32_t flags[] = {MAKE, EMMAP_QUEUE_MULTI_OS, EMMAP_QUEUE_PRIVATE,
+                                     MAKE | EMMAP_QUEUE_AUTO_UNLINK};
+    for (unsigned i = 0; i < sizeof flags / sizeof *flags; i++) {
+        struct snapshot before = snapshot_of(path);
+        assert_int_equal(open_rc_of(path, flags[i]), expected);
+        assert_as_before(&before);
+    }
+    await_no_regions();
+}
+
+static void a_foreign_file_is_left_alone(void **state) {
+    (void)state;
+    const char *path = support_path("f");
+    make_file(path, 0);
+    refused(path, EMMAP_E_FOREIGN);
+    make_file(path, 15);
+    refused(path, EMMAP_E_FOREIGN);
+    make_file(path, 200000);
+    refused(path, EMMAP_E_FOREIGN);
+}
+
+static void a_queue_of_version_2_is_left_alone(void **state) {
+    (void)state;
+    static const uint8_t header[] = {0, 0, 4, 0, 0, 0, 0, 16, 0, 0, 0, 100, 0, 0, 0, 110};
+    const char *path = support_path("f");
+    make_file(path, 1024);
+    write_to(path, 0, header, sizeof header);
+    refused(path, EMMAP_E_OLD_FORMAT);
+}
+
+static void a_later_version_and_a_damaged_header_are_left_alone(void **state) {
+    (void)state;
+    const char *path = support_path("q");
+    assert_ok(open_rc_of(path, MAKE));
+    await_no_regions();
+    const uint8_t flipped = file_byte(path, 60) ^ 1;
+    write_to(path, 60, &flipped, 1);
+    refused(path, EMMAP_E_CORRUPT);
+}
+
+/* ----------------------------------------------------------------------------------- threads */
+
+enum { THREADS = 8, EACH = SANITIZER ? 2500 : 25000 };
+
+struct worker {
+    struct emmap_queue *q;
+    unsigned number;
+    _Atomic uint64_t *taken;
+    _Atomic uint8_t *seen; /* by producer and number */
+};
+
+/* A message is its producer and its number. */
+static void *produce(void *arg) {
+    const struct worker *w = arg;
+    for (uint64_t i = 0; i < EACH; i++) {
+        const uint64_t message[3] = {w->number, i, ~i};
+        MUST(emmap_queue_push(w->q, message, sizeof message, 0) == 0);
+    }
+    return NULL;
+}
+
+static void *consume(void *arg) {
+    const struct worker *w = arg;
+    uint64_t next[THREADS] = {0};
+    while (atomic_load(w->taken) < (uint64_t)THREADS * EACH) {
+        uint64_t message[3];
+        uint32_t len, flags;
+        const int rc = emmap_queue_take(w->q, message, sizeof message, &len, &flags);
+        if (rc == EMMAP_E_EMPTY) {
+            os_sleep_ms(0);
+            continue;
+        }
+        MUST(rc == 0 && len == sizeof message && message[2] == ~message[1]);
+        MUST(message[0] < THREADS && message[1] < EACH);
+        MUST(message[1] >= next[message[0]]); /* of one producer in order */
+        next[message[0]] = message[1] + 1;
+        MUST(atomic_fetch_add(&w->seen[message[0] * EACH + message[1]], 1) == 0);
+        atomic_fetch_add(w->taken, 1);
+    }
+    return NULL;
+}
+
+static void threads_lose_double_and_reorder_nothing(void **state) {
+    (void)state;
+    struct emmap_queue *q = open_queue(support_path("q"), MAKE);
+    _Atomic uint64_t taken = 0;
+    _Atomic uint8_t *seen = calloc(THREADS * EACH, sizeof *seen);
+    struct worker workers[THREADS];
+    pthread_t producers[THREADS], consumers[THREADS];
+    assert_non_null(seen);
+    for (unsigned i = 0; i < THREADS; i++) {
+        workers[i] = (struct worker){.q = q, .number = i, .taken = &taken, .seen = seen};
+        assert_int_equal(pthread_create(&producers[i], NULL, produce, &workers[i]), 0);
+        assert_int_equal(pthread_create(&consumers[i], NULL, consume, &workers[i]), 0);
+    }
+    for (unsigned i = 0; i < THREADS; i++) {
+        pthread_join(producers[i], NULL);
+        pthread_join(consumers[i], NULL);
+    }
+    assert_int_equal(queue_info(q).messages, 0);
+    agrees(q);
+    free((void *)seen);
+    emmap_queue_close(q);
+    await_no_regions();
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        TEST(reopening_keeps_everything),
+        TEST(a_missing_file_is_made_only_where_told),
+        TEST(opened_twice_it_is_one_queue),
+        TEST(a_new_file_may_be_deleted_at_close),
+        TEST(a_private_queue_changes_nothing),
+        TEST(a_copied_file_is_recovered),
+        TEST(after_a_reboot_it_is_recovered),
+        TEST(a_full_disk_is_told_and_healed),
+        TEST(no_file_is_made_on_a_full_disk),
+        TEST(a_drained_queue_gives_its_blocks_back),
+        TEST(one_of_fixed_size_has_its_space_at_once),
+        TEST(a_foreign_file_is_left_alone),
+        TEST(a_queue_of_version_2_is_left_alone),
+        TEST(a_later_version_and_a_damaged_header_are_left_alone),
+        TEST(threads_lose_double_and_reorder_nothing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
