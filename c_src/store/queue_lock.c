@@ -96,6 +96,7 @@ bool queue_is_alive(struct emmap_queue *q, unsigned participant, uint64_t incarn
     if (participant == q->participant) return ((incarnation ^ q->me) & 0xFFFFFFFFu) == 0;
     if (((now ^ incarnation) & 0xFFFFFFFFu) != 0) return false;
     if (!q->file) return true;
+    if (!q->file->region->shared) return false; /* a copy, which nobody else has */
     bool locked;
     const int rc = os_byte_locked(q->file->region->fd, QUEUE_OWNER_BYTE + 1 + participant, &locked);
     return rc != 0 || locked; /* who cannot ask does not bury */

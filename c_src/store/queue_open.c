@@ -143,6 +143,18 @@ static void write_identity(struct emmap_queue *q) {
         pm_set64(&queue_live(q)->identity[i], now[i]);
 }
 
+/* Its words are this OS process's, whoever has had them before. */
+static void be_participant(struct emmap_queue *q, unsigned i) {
+    struct emmap_disk_participant *self = queue_participant(q, i);
+    uint64_t incarnation = (queue_get(&self->incarnation) + 1) & 0xFFFFFFFFu;
+    if (incarnation == 0) incarnation = 1;
+    pm_set64(&self->incarnation, incarnation);
+    pm_set64(&self->pid, os_pid());
+    q->participant = i;
+    q->me = (uint64_t)(i + 1) << 48 | incarnation;
+    q->owner = (uint64_t)i | incarnation << 16;
+}
+
 /* A number for this OS process, and its byte. */
 static int take_participant(struct emmap_queue *q) {
     const int fd = q->file->region->fd;
@@ -154,14 +166,7 @@ static int take_participant(struct emmap_queue *q) {
     }
     if (i == QUEUE_PARTICIPANTS) return EMMAP_E_FULL;
     if (rc) return rc;
-    struct emmap_disk_participant *self = queue_participant(q, i);
-    uint64_t incarnation = (queue_get(&self->incarnation) + 1) & 0xFFFFFFFFu;
-    if (incarnation == 0) incarnation = 1;
-    pm_set64(&self->incarnation, incarnation);
-    pm_set64(&self->pid, os_pid());
-    q->participant = i;
-    q->me = (uint64_t)(i + 1) << 48 | incarnation;
-    q->owner = (uint64_t)i | incarnation << 16;
+    be_participant(q, i);
     return 0;
 }
 
@@ -228,8 +233,7 @@ static void unlock_bytes(struct emmap_queue *q) {
 static int join(struct emmap_queue *q) {
     int rc = lock_opening(q);
     if (rc == -EOPNOTSUPP && !q->multi_os) {
-        q->me = (uint64_t)1 << 48 | 1;
-        q->owner = 1 << 16;
+        be_participant(q, 0);
         return open_alone(q);
     }
     if (rc) return rc == -EOPNOTSUPP ? EMMAP_E_NOTSUP : rc;
@@ -242,8 +246,7 @@ static int join(struct emmap_queue *q) {
 /* A private copy is nobody else's; of a file that is in use it is as a copy made by cp. */
 static int open_private(struct emmap_queue *q) {
     struct emmap_disk_live *live = queue_live(q);
-    q->me = (uint64_t)1 << 48 | 1;
-    q->owner = 1 << 16;
+    be_participant(q, 0);
     pm_set64(&live->lock, q->me);
     const int rc = queue_settle(q, queue_identity_is_now(q));
     pm_set64(&live->lock, 0);

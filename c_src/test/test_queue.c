@@ -154,6 +154,44 @@ static void a_private_queue_changes_nothing(void **state) {
     await_no_regions();
 }
 
+/* A copy of what is in use has all messages to give, those that somebody works on too. */
+static void a_private_queue_beside_the_true_one_has_its_claims(void **state) {
+    (void)state;
+    const char *path = support_path("q");
+    struct queue_message claim;
+    uint8_t buf[4000];
+    struct emmap_queue *q = open_queue(path, MAKE);
+    push_some(q, 0, 20);
+    assert_ok(queue_claim(q, true, buf, sizeof buf, &claim));
+    struct emmap_queue *copy = open_queue(path, EMMAP_QUEUE_PRIVATE);
+    assert_ptr_not_equal(copy, q);
+    take_some(copy, 0, 20);
+    emmap_queue_close(copy);
+    assert_ok(queue_ack(q, true, &claim));
+    take_some(q, 1, 20);
+    emmap_queue_close(q);
+    await_no_regions();
+}
+
+/* There the queue is one OS process's, on its user's word. */
+static void where_no_bytes_can_be_locked_claims_come_back(void **state) {
+    (void)state;
+    const char *path = support_path("q");
+    struct queue_message claim;
+    uint8_t buf[4000];
+    os_fail_at(OS_CALL_LOCK_BYTE, 1, EOPNOTSUPP, 1);
+    assert_int_equal(open_rc_of(path, MAKE | EMMAP_QUEUE_MULTI_OS), EMMAP_E_NOTSUP);
+    struct emmap_queue *q = open_queue(path, MAKE);
+    push_some(q, 0, 20);
+    assert_ok(queue_claim(q, true, buf, sizeof buf, &claim));
+    emmap_queue_close(q);
+    q = open_queue(path, 0);
+    assert_int_equal(queue_info(q).claimed, 0);
+    take_some(q, 0, 20);
+    emmap_queue_close(q);
+    await_no_regions();
+}
+
 /* ----------------------------------------------------------------------------------- recovery */
 
 static void expect_recovered(const char *path, uint64_t from, uint64_t to) {
@@ -425,6 +463,8 @@ int main(void) {
         TEST(opened_twice_it_is_one_queue),
         TEST(a_new_file_may_be_deleted_at_close),
         TEST(a_private_queue_changes_nothing),
+        TEST(a_private_queue_beside_the_true_one_has_its_claims),
+        TEST(where_no_bytes_can_be_locked_claims_come_back),
         TEST(a_copied_file_is_recovered),
         TEST(after_a_reboot_it_is_recovered),
         TEST(a_full_disk_is_told_and_healed),
