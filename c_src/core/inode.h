@@ -12,7 +12,7 @@
 
 struct inode {
     _Atomic uint64_t size_bytes; /* as last known; written under size_lock */
-    _Atomic int sync_error;      /* the first failed sync, -errno; never taken back */
+    _Atomic int sync_error;      /* the first failed sync, -errno; stays, see file.h */
     uint64_t dev, ino;
     struct stripes *stripes; /* shared by the handles of the file */
     struct inode *next;      /* in its bucket; the runtime's lock guards the table */

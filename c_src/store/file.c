@@ -303,6 +303,10 @@ int emmap_file_sync_range(struct emmap_file *file, uint64_t off, uint64_t len_by
     return sync_file(file, from, to, false);
 }
 
+void file_forget_sync_error(struct emmap_file *file) {
+    atomic_store(&file->region->inode->sync_error, 0);
+}
+
 int emmap_file_sync_error(const struct emmap_file *file) {
     return atomic_load(&file->region->inode->sync_error);
 }

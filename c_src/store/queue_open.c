@@ -170,13 +170,12 @@ static int take_participant(struct emmap_queue *q) {
     return 0;
 }
 
-/* What is there is written once more: a failed sync has dropped it from what the kernel writes. */
-static int write_again(struct emmap_queue *q) {
-    struct emmap_disk_live *live = queue_live(q);
-    const uint64_t size = emmap_file_size(q->file);
-    queue_touch(q, 0, size);
+/* A failed sync has dropped what was there from what the kernel writes: all is made dirty again. */
+static int sync_all(struct emmap_queue *q) {
+    queue_touch(q, 0, emmap_file_size(q->file));
+    file_forget_sync_error(q->file);
     const int rc = emmap_file_sync(q->file);
-    if (rc == 0) pm_set64(&live->sync_error, 0);
+    if (rc == 0) pm_set64(&queue_live(q)->sync_error, 0);
     return rc == EMMAP_E_SYNC_FAILED ? 0 : rc; /* it stays */
 }
 
@@ -184,11 +183,9 @@ static int write_again(struct emmap_queue *q) {
 static int open_alone(struct emmap_queue *q) {
     struct emmap_disk_live *live = queue_live(q);
     pm_set64(&live->lock, q->me);
-    int rc = queue_settle(q, queue_identity_is_now(q));
-    if (rc == 0 && atomic_load(&q->was_recovered))
-        write_identity(q);
-    else if (rc == 0 && queue_get(&live->sync_error))
-        rc = write_again(q);
+    int rc = queue_get(&live->sync_error) ? sync_all(q) : 0;
+    if (rc == 0) rc = queue_settle(q, queue_identity_is_now(q));
+    if (rc == 0 && atomic_load(&q->was_recovered)) write_identity(q);
     if (rc == 0 && region_fault_count(q->file->region) > 0) rc = -EIO;
     pm_set64(&live->lock, 0);
     return rc;

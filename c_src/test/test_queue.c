@@ -239,6 +239,41 @@ static void after_a_reboot_it_is_recovered(void **state) {
 
 /* ----------------------------------------------------------------------------- the disk fails */
 
+static void a_failed_sync_stays_until_the_next_open(void **state) {
+    (void)state;
+    const char *path = support_path("q");
+    struct emmap_queue *q = open_queue(path, MAKE);
+    push_some(q, 0, 10);
+    assert_ok(emmap_queue_sync(q));
+    os_fail_at(OS_CALL_SYNC, 1, EIO, 0);
+    assert_int_equal(emmap_queue_sync(q), EMMAP_E_SYNC_FAILED);
+    os_fail_never();
+    assert_int_equal(emmap_queue_sync(q), EMMAP_E_SYNC_FAILED);
+    assert_int_equal(queue_info(q).sync_error, EIO);
+    push_some(q, 10, 20); /* what promises no disk goes on */
+    take_some(q, 0, 5);
+    struct emmap_queue *second = open_queue(path, 0);
+    assert_int_equal(emmap_queue_sync(second), EMMAP_E_SYNC_FAILED);
+    emmap_queue_close(second);
+    emmap_queue_close(q);
+
+    /* It fails once more, when all is written again: it stays. */
+    await_no_regions();
+    os_fail_at(OS_CALL_SYNC, 1, EDQUOT, 0);
+    q = open_queue(path, 0);
+    os_fail_never();
+    assert_int_equal(queue_info(q).sync_error, EIO);
+    assert_int_equal(emmap_queue_sync(q), EMMAP_E_SYNC_FAILED);
+    emmap_queue_close(q);
+
+    q = open_queue(path, 0); /* at once, too */
+    assert_int_equal(queue_info(q).sync_error, 0);
+    assert_ok(emmap_queue_sync(q));
+    take_some(q, 5, 20);
+    emmap_queue_close(q);
+    await_no_regions();
+}
+
 static void a_full_disk_is_told_and_healed(void **state) {
     (void)state;
     const char *path = support_tmpfs(8 << 20);
@@ -467,6 +502,7 @@ int main(void) {
         TEST(where_no_bytes_can_be_locked_claims_come_back),
         TEST(a_copied_file_is_recovered),
         TEST(after_a_reboot_it_is_recovered),
+        TEST(a_failed_sync_stays_until_the_next_open),
         TEST(a_full_disk_is_told_and_healed),
         TEST(no_file_is_made_on_a_full_disk),
         TEST(a_drained_queue_gives_its_blocks_back),
