@@ -179,6 +179,20 @@ static int sync_all(struct emmap_queue *q) {
     return rc == EMMAP_E_SYNC_FAILED ? 0 : rc; /* it stays */
 }
 
+/* Looked at before a word is written: is it shorter than a death could have left it? The last slot
+ * may be one that somebody was about to make the file longer for. */
+static bool is_truncated(const struct emmap_queue *q) {
+    uint64_t slots = queue_get(&queue_live(q)->slots);
+    bool last_is_due = queue_get(&queue_live(q)->redo_n) == 0;
+    for (unsigned i = 0; i < QUEUE_PARTICIPANTS && last_is_due; i++)
+        last_is_due = queue_get(&queue_participant(q, i)->preparing) != slots;
+    if (slots > 0 && !last_is_due) slots--;
+    struct os_stat st; /* a private copy's size is not the file's any more, if that has grown */
+    if (!queue_identity_is_now(q) || os_fstat(q->file->region->fd, &st)) return false;
+    return st.size_bytes < QUEUE_DATA_OFF ||
+           slots > (st.size_bytes - QUEUE_DATA_OFF) / q->segment_bytes;
+}
+
 /* Nobody else has the file open. */
 static int open_alone(struct emmap_queue *q) {
     struct emmap_disk_live *live = queue_live(q);
@@ -214,6 +228,7 @@ static int join_locked(struct emmap_queue *q) {
     const bool alone = rc == 0;
     if (rc == -EAGAIN && q->multi_os) rc = os_lock_byte(fd, QUEUE_OWNER_BYTE, OS_LOCK_READ);
     if (rc) return rc == -EAGAIN ? EMMAP_E_LOCKED : rc;
+    if (alone && is_truncated(q)) return EMMAP_E_TRUNCATED;
     rc = take_participant(q);
     if (rc == 0) rc = alone ? open_alone(q) : open_beside_others(q);
     if (rc == 0 && alone && q->multi_os) rc = os_lock_byte(fd, QUEUE_OWNER_BYTE, OS_LOCK_READ);
@@ -230,6 +245,7 @@ static void unlock_bytes(struct emmap_queue *q) {
 static int join(struct emmap_queue *q) {
     int rc = lock_opening(q);
     if (rc == -EOPNOTSUPP && !q->multi_os) {
+        if (is_truncated(q)) return EMMAP_E_TRUNCATED;
         be_participant(q, 0);
         return open_alone(q);
     }
@@ -243,6 +259,7 @@ static int join(struct emmap_queue *q) {
 /* A private copy is nobody else's; of a file that is in use it is as a copy made by cp. */
 static int open_private(struct emmap_queue *q) {
     struct emmap_disk_live *live = queue_live(q);
+    if (is_truncated(q)) return EMMAP_E_TRUNCATED;
     be_participant(q, 0);
     pm_set64(&live->lock, q->me);
     const int rc = queue_settle(q, queue_identity_is_now(q));

@@ -50,8 +50,8 @@ int queue_settle(struct emmap_queue *q, bool same_boot) {
     if (sound) {
         for (unsigned i = 0; i < QUEUE_PARTICIPANTS; i++)
             queue_reap_hands(q, i);
-        if (queue_file_bytes(q) < QUEUE_DATA_OFF + queue_get(&live->slots) * q->segment_bytes)
-            return EMMAP_E_TRUNCATED;
+        const uint64_t room = queue_file_bytes(q) - QUEUE_DATA_OFF;
+        if (queue_get(&live->slots) > room / q->segment_bytes) return EMMAP_E_TRUNCATED;
         sound = live_is_sound(q);
     }
     if (!sound) {

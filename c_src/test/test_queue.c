@@ -415,6 +415,31 @@ static void a_queue_of_version_2_is_left_alone(void **state) {
     refused(path, EMMAP_E_OLD_FORMAT);
 }
 
+static void a_truncated_file_is_left_alone(void **state) {
+    (void)state;
+    static const uint8_t boot[16] = {9};
+    static const uint64_t to[] = {95, 96, 4096, 8192, 131071};
+    const char *path = support_path("q");
+    struct emmap_queue *q = open_queue(path, MAKE);
+    push_some(q, 0, 200);
+    const uint64_t last = queue_info(q).slots;
+    const uint64_t last_off = queue_slot_off(q, last), segment = q->segment_bytes;
+    emmap_queue_close(q);
+    await_no_regions();
+    const uint64_t ends[] = {last_off + segment - 1, last_off, QUEUE_DATA_OFF + 1};
+    for (unsigned i = 0; i < sizeof ends / sizeof *ends; i++) {
+        assert_ok(truncate(path, (off_t)ends[i]));
+        refused(path, EMMAP_E_TRUNCATED);
+    }
+    for (unsigned i = sizeof to / sizeof *to; i-- > 0;) {
+        assert_ok(truncate(path, (off_t)to[i]));
+        refused(path, EMMAP_E_TRUNCATED);
+        os_pretend_boot(boot);
+        refused(path, EMMAP_E_TRUNCATED);
+        os_pretend_boot(NULL);
+    }
+}
+
 static void a_later_version_and_a_damaged_header_are_left_alone(void **state) {
     (void)state;
     const char *path = support_path("q");
@@ -509,6 +534,7 @@ int main(void) {
         TEST(one_of_fixed_size_has_its_space_at_once),
         TEST(a_foreign_file_is_left_alone),
         TEST(a_queue_of_version_2_is_left_alone),
+        TEST(a_truncated_file_is_left_alone),
         TEST(a_later_version_and_a_damaged_header_are_left_alone),
         TEST(threads_lose_double_and_reorder_nothing),
     };
