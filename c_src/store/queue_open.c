@@ -461,6 +461,9 @@ static void shut(struct emmap_queue *q) {
         (void)queue_unlock(q, 0);
     }
     atomic_store(&q->closed, true);
+    /* Who gives blocks back has a slot in hand that is the next opener's: it ends first. */
+    pthread_mutex_lock(&q->space_lock);
+    pthread_mutex_unlock(&q->space_lock);
     queue_leave(q);
 }
 

@@ -118,6 +118,42 @@ static void opened_twice_it_is_one_queue(void **state) {
     await_no_regions();
 }
 
+struct punching {
+    _Atomic bool begun, closed, late;
+};
+
+/* Holds the background up for a while, before it gives blocks back. */
+static void before_punch(void *ctx, enum os_call call) {
+    struct punching *punching = ctx;
+    if (call != OS_CALL_PUNCH) return;
+    atomic_store(&punching->begun, true);
+    for (int i = 0; i < 100 && !atomic_load(&punching->closed); i++)
+        os_sleep_ms(1);
+    if (atomic_load(&punching->closed)) atomic_store(&punching->late, true);
+}
+
+/* Else the next one to open it would have messages where the blocks are given back. */
+static void close_ends_what_goes_on_in_the_background(void **state) {
+    (void)state;
+    const char *path = support_path("q");
+    struct punching punching = {.begun = false};
+    os_watch_calls(before_punch, &punching);
+    struct emmap_queue *q = open_queue(path, MAKE);
+    for (uint64_t id = 0; id < 100; id++)
+        assert_ok(push_id(q, id, 60000));
+    for (uint64_t id = 0; id < 100; id++)
+        assert_ok(take_id(q, id, 60000));
+    while (!atomic_load(&punching.begun))
+        os_sleep_ms(1);
+    emmap_queue_close(q);
+    atomic_store(&punching.closed, true);
+    q = open_queue(path, 0); /* at once */
+    agrees(q);
+    emmap_queue_close(q);
+    await_no_regions();
+    assert_false(atomic_load(&punching.late));
+}
+
 static void a_new_file_may_be_deleted_at_close(void **state) {
     (void)state;
     const char *path = support_path("q");
@@ -521,6 +557,7 @@ int main(void) {
         TEST(reopening_keeps_everything),
         TEST(a_missing_file_is_made_only_where_told),
         TEST(opened_twice_it_is_one_queue),
+        TEST(close_ends_what_goes_on_in_the_background),
         TEST(a_new_file_may_be_deleted_at_close),
         TEST(a_private_queue_changes_nothing),
         TEST(a_private_queue_beside_the_true_one_has_its_claims),
