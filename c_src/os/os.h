@@ -161,9 +161,6 @@ int os_thread(void (*run)(void *), void *arg);
 int os_mutex_lock_until(pthread_mutex_t *mutex, uint64_t until_ms);
 /* Waits for a lock that spins: longer with each try, at most some 50 us. */
 void os_pause(unsigned tries);
-/* A condition whose waits are of monotonic time; waits end early, too. */
-int os_cond_init(pthread_cond_t *cond);
-void os_cond_wait_ms(pthread_cond_t *cond, pthread_mutex_t *mutex, unsigned ms);
 void os_sleep_ms(unsigned ms);
 uint64_t os_now_ms(void);  /* monotonic */
 uint64_t os_wall_ms(void); /* since 1970; may be set back */

@@ -492,37 +492,6 @@ void os_pause(unsigned tries) {
     nanosleep(&wait, NULL);
 }
 
-#ifdef __APPLE__
-int os_cond_init(pthread_cond_t *cond) {
-    return -pthread_cond_init(cond, NULL);
-}
-
-void os_cond_wait_ms(pthread_cond_t *cond, pthread_mutex_t *mutex, unsigned ms) {
-    const struct timespec wait = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000};
-    pthread_cond_timedwait_relative_np(cond, mutex, &wait);
-}
-#else
-int os_cond_init(pthread_cond_t *cond) {
-    pthread_condattr_t attr;
-    int rc = pthread_condattr_init(&attr);
-    if (rc) return -rc;
-    rc = pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    if (rc == 0) rc = pthread_cond_init(cond, &attr);
-    pthread_condattr_destroy(&attr);
-    return -rc;
-}
-
-void os_cond_wait_ms(pthread_cond_t *cond, pthread_mutex_t *mutex, unsigned ms) {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += ms / 1000;
-    until.tv_nsec += (long)(ms % 1000) * 1000000;
-    until.tv_sec += until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
-    pthread_cond_timedwait(cond, mutex, &until);
-}
-#endif
-
 static os_fault_handler *fault_handler;
 static struct sigaction before_us;
 
