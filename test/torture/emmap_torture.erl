@@ -99,9 +99,9 @@ push(#{q := Q, id := Id} = State, Seq, N) ->
     end.
 
 size_of_one() ->
-    case rand:uniform(200) of
+    case rand:uniform(80) of
         1 -> 70000 + rand:uniform(230000);
-        N when N < 10 -> rand:uniform(8000);
+        N when N < 6 -> rand:uniform(8000);
         _ -> rand:uniform(150)
     end.
 

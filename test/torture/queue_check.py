@@ -208,9 +208,11 @@ class Queue:
     messages   READY, LEASED and TAKING, in order
     records    (ordinal, kind) of all from head to tail
     problems   what contradicts the page, in words
+
+    With records false nothing is walked, for claims() alone.
     """
 
-    def __init__(self, image):
+    def __init__(self, image, records=True):
         self.raw = image
         self.laid_over = {}
         self.problems = []
@@ -225,7 +227,7 @@ class Queue:
         self._checkpoints()
         self._slots()
         self._chain()
-        if self.chain:
+        if self.chain and records:
             self._records()
 
     def problem(self, text):
@@ -605,6 +607,28 @@ class Queue:
         if live["tail_n"] - live["head_n"] - live["gap_n"] != len(self.messages):
             self.problem(f"{len(self.messages)} messages, by the live page"
                          f" {live['tail_n'] - live['head_n'] - live['gap_n']}")
+
+    def claims(self, most):
+        """(kind, participant) of the claimed among the first records from the head, unchecked."""
+        i, position = self._find(self.live["head_slot"], self.live["head"])
+        for _ in range(most if i is not None else 0):
+            if position >= self.live["tail"]:
+                return
+            head, _, _ = self._stream(i, position, RECORD_HEAD)
+            if head is None:
+                return
+            len_bytes, _, state = struct.unpack_from("<IIQ", head, 24)
+            kind = KINDS.get(state & 15, READY)
+            if kind in (FILLING, LEASED, TAKING):
+                yield kind, state >> 16 & 0xFFFF
+            rest = RECORD_HEAD + (len_bytes + 7) // 8 * 8 + RECORD_TAIL
+            while rest:
+                i, position = self._on(i, position)
+                step = min(rest, self.chain[i].end - position)
+                if step <= 0:
+                    return
+                position, rest = position + step, rest - step
+            i, position = self._on(i, position)
 
     def _entered(self, entered, i, position, ordinal):
         """The first record that starts in a segment, or behind it, is named in its header."""

@@ -9,6 +9,7 @@ are stopped (as asynchronously as they would be killed) and let go again, until 
 """
 import argparse
 import glob
+import mmap
 import os
 import random
 import re
@@ -26,7 +27,8 @@ BLOCK = 10          # kills with one VM on the file, then as many with two
 READY_SECONDS = 60  # for a VM to start and open the queue
 CALL_SECONDS = 30   # a call that takes longer hangs
 AIM_SECONDS = 2   # to find a victim where it is wanted
-AIMS = ["anywhere"] * 4 + ["lock", "lock", "redo", "hand"]
+# Holds the lock; has a redo record to finish; has a slot in hand; copies a large message in or out.
+AIMS = ["anywhere"] * 4 + ["lock", "redo", "hand", "large", "large"]
 
 
 class Worker:
@@ -224,13 +226,11 @@ class Storm:
 
     def inside(self, worker, aim):
         """Whether the stopped worker is where it is wanted, by the file's own words."""
-        fd = os.open(self.path, os.O_RDONLY)
-        try:
-            raw = os.pread(fd, queue_check.DATA_OFF, 0)
-        finally:
-            os.close(fd)
-        if len(raw) < queue_check.DATA_OFF:
-            return False
+        with open(self.path, "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as raw:
+            return self.inside_of(raw, worker, aim)
+
+    @staticmethod
+    def inside_of(raw, worker, aim):
         word = lambda off: struct.unpack_from("<Q", raw, off)[0]
         participants = [at for at in range(queue_check.PARTICIPANTS_OFF, queue_check.PARTICIPANTS_OFF
                                            + queue_check.PARTICIPANTS * queue_check.PARTICIPANT_BYTES,
@@ -238,9 +238,14 @@ class Storm:
                         if word(at + 24) == worker.process.pid]
         if aim == "hand":
             return any(word(at + 8) or word(at + 16) for at in participants)
-        lock = word(queue_check.LIVE_OFF)
-        held = any(lock >> 48 == (at - queue_check.PARTICIPANTS_OFF) // queue_check.PARTICIPANT_BYTES + 1
-                   for at in participants)
+        numbers = [(at - queue_check.PARTICIPANTS_OFF) // queue_check.PARTICIPANT_BYTES for at in participants]
+        if aim == "large":
+            try:
+                claims = list(queue_check.Queue(raw, records=False).claims(60))
+            except queue_check.NoQueue:
+                return False
+            return any(kind != queue_check.LEASED and owner in numbers for kind, owner in claims)
+        held = (word(queue_check.LIVE_OFF) >> 48) - 1 in numbers
         return held and (aim == "lock" or word(queue_check.LIVE_OFF + queue_check.REDO_N_OFF) != 0)
 
     def aim_at(self, worker, aim):
@@ -345,8 +350,8 @@ class Storm:
             ("seconds", f"{time.monotonic() - self.begin:.0f}"),
             ("kills", f"{sum(self.kills.values())} ({self.kills['alone']} alone on the file,"
                       f" {self.kills['multi_os']} with another VM)"),
-            ("of them inside: lock, step, slot in hand", f"{self.hits['lock']}, {self.hits['redo']},"
-                                                         f" {self.hits['hand']}"),
+            ("aimed: lock, step, slot in hand, large", ", ".join(
+                str(self.hits[aim]) for aim in ("lock", "redo", "hand", "large"))),
             ("checks of file and journals", f"{self.checks} (a redo record to finish in {self.redone},"
                                             f" the lock held in {self.held})"),
             ("pushes acknowledged", ledger.pushes), ("takes acknowledged", ledger.takes),
