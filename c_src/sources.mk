@@ -35,6 +35,10 @@ LIB_SOURCES := \
 	store/queue_stream.c \
 	store/queue_sync.c \
 	store/queue_take.c \
+	store/queue_view.c \
+	store/queue_view_check.c \
+	store/queue_view_stream.c \
+	store/queue_view_walk.c \
 	store/touch.c
 
 NIF_SOURCES := \

@@ -392,6 +392,162 @@ struct emmap_queue_info {
 };
 EMMAP_API int emmap_queue_info(struct emmap_queue *queue, struct emmap_queue_info *info);
 
+/* ------------------------------------------------------------- looking into a queue's file */
+
+/* A queue's file, opened to be looked at: no lock is taken and nothing changed, whoever has it open
+ * meanwhile, or was killed with it. */
+struct emmap_queue_view;
+
+/* emmap_queue_view_open -- what is in a file, whatever is going on in it.
+ *
+ *   out   on success the view: emmap_queue_view_close gives it back
+ *
+ * Returns  0 | EMMAP_E_FOREIGN, _OLD_FORMAT, _NOTSUP (of a later version) | EMMAP_E_TRUNCATED, _CORRUPT
+ *          (its header) | as emmap_file_open
+ * Faults   waits for the file system
+ */
+EMMAP_API int emmap_queue_view_open(struct emmap_queue_view **out, const char *path);
+EMMAP_API void emmap_queue_view_close(struct emmap_queue_view *view);
+
+enum emmap_queue_standing {
+    EMMAP_QUEUE_IN_USE,     /* somebody has it open */
+    EMMAP_QUEUE_AT_REST,    /* nobody has: the next opener goes on where the last one was */
+    EMMAP_QUEUE_TO_RECOVER, /* nobody has: the next opener recovers, from the checkpoints */
+};
+
+enum { EMMAP_QUEUE_PARTICIPANTS = 256 };
+
+struct emmap_queue_checkpoint {
+    uint64_t serial; /* 0: this one is not valid */
+    uint64_t head, head_n, tail, tail_n;
+};
+
+struct emmap_queue_view_info {
+    struct emmap_queue_info queue; /* as written down; what the file does not tell is 0:
+                                   max_message_bytes, multi_os, recovered, was_recovered */
+    enum emmap_queue_standing standing;
+    bool same_boot;   /* what is written down is of this boot of the system, and of this file */
+    bool interrupted; /* who was at work was stopped within a change, which the next one finishes */
+    bool steady;      /* false: the words changed too fast to be read as of one moment */
+    uint8_t uuid[16];
+    uint64_t created_ms;
+    uint64_t head_n, cursor_n,
+        tail_n;          /* ordinals: of the first, the first never given out, the next */
+    uint64_t cursor;     /* its position */
+    uint64_t epoch;      /* rises with each recovery */
+    uint64_t warm_slots; /* free, with their space */
+    struct emmap_queue_checkpoint checkpoint[2];
+    uint64_t durable_serial; /* of the checkpoint that is known to be on the disk */
+    unsigned participants;   /* OS processes that have it open */
+    uint64_t pid[EMMAP_QUEUE_PARTICIPANTS];
+};
+
+/* emmap_queue_view_info -- as of now; again for later.
+ *
+ * Returns  0 | EMMAP_E_TRUNCATED, -EIO | EMMAP_E_CLOSED
+ * Threads  one at a time for a view, as all its calls
+ * Process  beside any number that have the queue open
+ * Faults   touches mapped pages: may wait for the disk
+ */
+EMMAP_API int emmap_queue_view_info(struct emmap_queue_view *view,
+                                    struct emmap_queue_view_info *info);
+
+/* What may be wrong with a file: code, name, message. */
+#define EMMAP_QUEUE_PROBLEMS(X)                                                           \
+    X(PAGE, page, "the positions make no sense")                                          \
+    X(TRUNCATED, truncated, "the file ends before its last slot")                         \
+    X(CHECKPOINT, checkpoint, "the checkpoint is damaged")                                \
+    X(SEGMENT, segment, "a segment's header is damaged")                                  \
+    X(SEGMENT_COPY, segment_copy, "one of a segment's two headers is damaged")            \
+    X(SEGMENT_FIRST, segment_first, "a segment's header is wrong about its first record") \
+    X(SEGMENT_END, segment_end, "a segment's end is not where the next one says")         \
+    X(LINK, link, "a segment's link to the next one is damaged")                          \
+    X(RECORD, record, "a record's header is damaged")                                     \
+    X(TRAILER, trailer, "a record's trailer is damaged")                                  \
+    X(STATE, state, "a record is in no state that there is")                              \
+    X(DATA, data, "a message's data is damaged")                                          \
+    X(SLOT_TWICE, slot_twice, "a slot is used twice")                                     \
+    X(SLOT_LOST, slot_lost, "slots are in no list")                                       \
+    X(LIST, list, "a list of slots goes astray")                                          \
+    X(WARM, warm, "the number of free slots is wrong")                                    \
+    X(MESSAGES, messages, "the number of messages is wrong")                              \
+    X(BYTES, bytes, "the number of bytes is wrong")                                       \
+    X(RETURNED, returned, "the number of returned messages is wrong")                     \
+    X(LOST, lost, "a recovery finds messages missing")
+
+enum emmap_queue_problem_kind {
+#define EMMAP_QUEUE_PROBLEM_CODE(code, name, message) EMMAP_QUEUE_PROBLEM_##code,
+    EMMAP_QUEUE_PROBLEMS(EMMAP_QUEUE_PROBLEM_CODE)
+#undef EMMAP_QUEUE_PROBLEM_CODE
+        EMMAP_QUEUE_PROBLEM_END
+};
+
+struct emmap_queue_problem {
+    enum emmap_queue_problem_kind kind;
+    uint64_t slot, pos, off, ordinal; /* off: in the file. 0: it does not apply */
+    uint64_t found, expected;         /* numbers; of RECORD, SEGMENT, LOST: messages that are lost,
+                                         of SLOT_LOST: slots, from slot on */
+};
+
+/* Static; "unknown" for what is none. */
+EMMAP_API const char *emmap_queue_problem_name(enum emmap_queue_problem_kind kind);
+EMMAP_API const char *emmap_queue_problem_message(enum emmap_queue_problem_kind kind);
+
+/* The states of a record, as they lie in the file. */
+enum emmap_queue_state {
+    EMMAP_QUEUE_READY = 3,   /* to be taken */
+    EMMAP_QUEUE_FILLING = 5, /* being pushed */
+    EMMAP_QUEUE_LEASED = 6,  /* somebody works on it */
+    EMMAP_QUEUE_TAKING = 9,  /* being taken */
+    EMMAP_QUEUE_DONE = 10,   /* taken */
+    EMMAP_QUEUE_VOID = 12,   /* no message: its writer died, or it was found damaged */
+};
+
+struct emmap_queue_item {
+    uint64_t ordinal, time_ms; /* time: since 1970 */
+    uint64_t pos, off;         /* in the stream; in the file */
+    uint32_t len_bytes, flags; /* flags: of enum emmap_queue_flag */
+    enum emmap_queue_state state;
+    bool orphaned;    /* FILLING, LEASED, TAKING: by an OS process that is dead */
+    bool damaged;     /* the data is not what was pushed */
+    const void *data; /* until the call returns; NULL: not asked for, longer, or not there */
+};
+
+struct emmap_queue_walk {
+    /* Each record from the head to the tail; not 0 ends the walk. May be NULL. */
+    int (*item)(void *ctx, const struct emmap_queue_item *item);
+    void (*problem)(void *ctx, const struct emmap_queue_problem *problem); /* may be NULL */
+    void *ctx;
+    uint32_t data_bytes; /* data of messages up to this length is handed over */
+    bool check;          /* read all data, all that surrounds it, and compare the counts */
+};
+
+struct emmap_queue_walked {
+    uint64_t messages, bytes; /* READY, LEASED, TAKING; with what surrounds them, and FILLING */
+    uint64_t by_state[16];    /* records, by enum emmap_queue_state */
+    uint64_t missing;         /* ordinals without a record: found damaged, earlier or now */
+    uint64_t problems;
+    uint64_t from, to;   /* positions: where the walk began, and where it ends */
+    bool overtaken;      /* messages were taken before the walk came to them */
+    bool counts, slots;  /* these were compared; not while they change */
+    bool recovered;      /* it was a walk over what a recovery leaves */
+    uint64_t kept, lost; /* by that recovery */
+};
+
+/* emmap_queue_view_walk -- every record from head to tail, as of the start of the call.
+ *
+ * Of a file that is TO_RECOVER, what the next opener's recovery would make of it: that is done in
+ * memory of the view's own. Messages that are taken meanwhile are passed over or still told, and
+ * are no problem; nor is anything else that others change.
+ *
+ * Returns  0 | what item returned | -EAGAIN (somebody has opened and recovered the queue meanwhile: a new
+ *          view sees it) | EMMAP_E_CORRUPT (no opener can recover it) | -ENOMEM | as emmap_queue_view_info
+ * Faults   reads all of the file that is in use: may wait for the disk
+ */
+EMMAP_API int emmap_queue_view_walk(struct emmap_queue_view *view,
+                                    const struct emmap_queue_walk *walk,
+                                    struct emmap_queue_walked *walked);
+
 /* --------------------------------------------------------------------- the whole OS process */
 
 struct emmap_stats {
