@@ -71,7 +71,7 @@ static int write_at(struct emmap_queue *q, uint8_t *at, const struct emmap_disk_
     memcpy(end + pad, trailer, sizeof *trailer);
     pm_copy(to, header, sizeof *header);
     to += sizeof *header;
-    pm_copy(to, data->head, data->head_bytes);
+    if (data->head_bytes) pm_copy(to, data->head, data->head_bytes);
     to += data->head_bytes;
     if (data->body_bytes) pm_copy(to, data->body, data->body_bytes);
     to += data->body_bytes;
