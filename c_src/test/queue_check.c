@@ -142,19 +142,34 @@ static const char *records_disagree(struct emmap_queue *q) {
     return NULL;
 }
 
-const char *queue_disagrees(struct emmap_queue *q, bool in_hand) {
+/* Others may have made it longer. */
+static uint64_t file_bytes_now(const struct emmap_queue *q) {
+    uint64_t size = q->base_bytes;
+    if (q->file) MUST(file_ask_size(q->file, &size) == 0);
+    return size;
+}
+
+static const char *disagrees(struct emmap_queue *q, bool in_hand) {
     const uint64_t n = queue_get(&queue_live(q)->slots);
-    if (queue_lock_surely(q)) return "the lock is not to be had";
-    const char *wrong = queue_get(&queue_live(q)->redo_n) ? "a step is left undone" : NULL;
     struct slots slots = {.q = q, .seen = calloc(n + 1, sizeof(bool)), .count = n};
     MUST(slots.seen);
-    if (!wrong && q->file && emmap_file_size(q->file) < QUEUE_DATA_OFF + n * q->segment_bytes &&
-        !in_hand)
+    const char *wrong = queue_get(&queue_live(q)->redo_n) ? "a step is left undone" : NULL;
+    if (!wrong && !in_hand && file_bytes_now(q) < QUEUE_DATA_OFF + n * q->segment_bytes)
         wrong = "the file does not reach to all slots";
     if (!wrong) wrong = slots_disagree(&slots, in_hand);
     if (!wrong) wrong = records_disagree(q);
     free(slots.seen);
-    if (queue_unlock(q, 0) && !wrong) wrong = "the lock could not be given back";
+    return wrong;
+}
+
+const char *queue_disagrees(struct emmap_queue *q, bool in_hand) {
+    const char *wrong = "the lock is not to be had";
+    pthread_mutex_lock(&q->space_lock); /* nothing in one's own hand */
+    if (queue_lock_surely(q) == 0) {
+        wrong = disagrees(q, in_hand);
+        if (queue_unlock(q, 0) && !wrong) wrong = "the lock could not be given back";
+    }
+    pthread_mutex_unlock(&q->space_lock);
     return wrong;
 }
 

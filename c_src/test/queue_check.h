@@ -7,8 +7,8 @@
 #include "test/queue_model.h"
 
 /* NULL, or what does not agree, while nobody else uses the queue: each slot is in the chain, warm,
- * cold, or in a participant's hand (in_hand), and in one of these only; the counts are those of the
- * records from head to tail. */
+ * cold, or, with in_hand, in the hand of another participant, and in one of these only; the counts
+ * are those of the records from head to tail. */
 const char *queue_disagrees(struct emmap_queue *q, bool in_hand);
 
 struct emmap_queue *open_queue(const char *path, uint32_t flags);
