@@ -25,6 +25,7 @@ LIB_SOURCES := \
 	store/file_size.c \
 	store/file_stream.c \
 	store/queue.c \
+	store/queue_damage.c \
 	store/queue_lock.c \
 	store/queue_open.c \
 	store/queue_peek.c \

@@ -5,6 +5,7 @@
  *     queue_recover.c  what a power cut left
  *     queue_lock.c     the lock, steps of several words, who takes over
  *     queue_stream.c   positions, records, segments
+ *     queue_damage.c   what is found where a record should be
  *     queue_push.c, queue_take.c, queue_peek.c
  *     queue_space.c    slots: linked, freed, prepared, given back
  *     queue_sync.c     checkpoints
@@ -218,6 +219,21 @@ uint32_t queue_record_crc(const struct emmap_queue *q, uint64_t epoch, uint64_t 
                           const struct emmap_disk_record *header);
 /* Copies a record's data out; whether it is what was pushed, its checksum tells. */
 int queue_data(struct emmap_queue *q, bool wait, const struct queue_record *record, void *buf);
+
+/* --------------------------------------------------------------------------- queue_damage.c */
+
+/* A stretch without a good record. */
+struct queue_damage {
+    struct queue_place to;      /* where the stream goes on */
+    uint64_t to_n, lost, bytes; /* the ordinal there; how many are missing; in which bytes */
+    bool is_void;               /* there is a record now, VOID, with the last of the ordinals */
+};
+
+/* queue_mend -- at a place where a record with the ordinal n, or a later one, should start and does
+ * not; it ends at limit, whose ordinal is limit_n, at the latest. Under the lock.
+ * EMMAP_E_CORRUPT: the stream cannot be followed to limit; it ends at out->to. */
+int queue_mend(struct emmap_queue *q, struct queue_place from, uint64_t n, struct queue_place limit,
+               uint64_t limit_n, struct queue_damage *out);
 
 /* ----------------------------------------------------------------------------- queue_push.c */
 

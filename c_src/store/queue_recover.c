@@ -86,6 +86,7 @@ struct recovery {
     uint64_t first_n;
     uint64_t gap_n, gap_bytes; /* from first on */
     uint64_t messages, lost;
+    uint64_t mended; /* where damage has become a gap: once */
     uint8_t *buf;
 };
 
@@ -228,11 +229,16 @@ static void believe_head(struct recovery *r) {
     r->gap_n = r->gap_bytes = r->messages = 0;
 }
 
-/* A good record, or one that is no message. */
+/* A good record, or one that is no message. The queue begins with the first message. */
 static void pass(struct recovery *r, const struct queue_record *record, bool gap) {
     if (record->header.ordinal > r->next_n) {
         r->lost += record->header.ordinal - r->next_n;
         r->gap_n += record->header.ordinal - r->next_n;
+    }
+    if (!gap && r->messages == 0) {
+        r->first = record->at;
+        r->first_n = record->header.ordinal;
+        r->gap_n = r->gap_bytes = 0;
     }
     if (gap) {
         r->gap_n++;
@@ -244,34 +250,26 @@ static void pass(struct recovery *r, const struct queue_record *record, bool gap
     r->next_n = record->header.ordinal + 1;
 }
 
-/* Behind a bad record, before the checkpoint's tail: the next good one in its segment, or the first
- * of the next segment. */
+/* A bad record, before the checkpoint's tail: it becomes one that is VOID, up to the next good one.
+ * false: the queue ends here. */
 static bool pass_bad(struct recovery *r) {
-    const struct found *here = segment_of(r, r->at.slot);
-    const uint64_t was = r->at.pos;
-    if (!here) return false;
-    for (uint64_t pos = was + 8; pos < here->end && pos < r->from.tail; pos += 8) {
-        struct queue_record record;
-        const struct queue_place at = {.pos = pos, .slot = here->slot};
-        if (queue_record_at(r->q, true, at, &record) == 0 && record.header.ordinal >= r->next_n) {
-            r->at = at;
-            r->gap_bytes += pos - was;
-            return true;
-        }
+    const struct queue_place tail = {.pos = r->from.tail};
+    struct queue_damage damage;
+    if (r->mended == r->at.pos) return false;
+    r->mended = r->at.pos;
+    const int rc = queue_mend(r->q, r->at, r->next_n, tail, r->from.tail_n, &damage);
+    if (rc && rc != EMMAP_E_CORRUPT) return false;
+    if (rc) { /* what comes next is missing, too */
+        const struct found *here = segment_of(r, damage.to.slot);
+        if (!here || here + 1 == r->chain + r->n) return false;
     }
-    if (r->from.tail > was && r->from.tail <= here->end) {
-        r->at.pos = r->from.tail; /* the rest of what the checkpoint vouches for */
-        if (r->from.tail_n > r->next_n) {
-            r->lost += r->from.tail_n - r->next_n;
-            r->gap_n += r->from.tail_n - r->next_n;
-            r->next_n = r->from.tail_n;
-        }
-    } else if (here + 1 < r->chain + r->n) {
-        begin_at(r, here + 1);
-    } else {
-        return false;
+    if (damage.is_void) {
+        r->lost++; /* the others are found missing when it is passed */
+        return true;
     }
-    r->gap_bytes += r->at.pos - was;
+    r->lost += damage.lost;
+    r->at = damage.to;
+    r->next_n = damage.to_n;
     return true;
 }
 

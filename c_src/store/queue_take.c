@@ -31,6 +31,7 @@ struct walk {
     struct queue_place at;
     uint64_t n;
     uint64_t gap_n, gap_bytes;
+    uint64_t mended; /* where damage has become a gap: once */
 };
 
 static struct walk walk_from_cursor(const struct emmap_queue *q) {
@@ -46,9 +47,11 @@ static uint64_t less(uint64_t from, uint64_t by) {
     return from > by ? from - by : 0;
 }
 
-/* The bytes behind a seal, when a walk goes on in the next segment. */
-static void count_hop(struct walk *walk, const struct queue_record *record) {
+/* Between where a walk is and the record it comes to: the bytes behind a seal, and the ordinals of
+ * what was lost. */
+static void count_skipped(struct walk *walk, const struct queue_record *record) {
     walk->gap_bytes += record->at.pos - walk->at.pos;
+    if (record->header.ordinal > walk->n) walk->gap_n += record->header.ordinal - walk->n;
 }
 
 /* Cursor and head to where the walk is, the window being closed. */
@@ -90,24 +93,31 @@ static void look_for_dead(struct emmap_queue *q) {
     queue_reap_claims(q, QUEUE_PARTICIPANTS);
 }
 
-/* A damaged record: what comes next that is whole. The ordinals tell how many are lost. */
-static int pass_damaged(struct emmap_queue *q, struct walk *walk) {
+/* No record where one should be: it becomes a gap, which the walk comes to next. */
+static int mend(struct emmap_queue *q, struct walk *walk, struct queue_place limit,
+                uint64_t limit_n, struct queue_damage *damage) {
     struct emmap_disk_live *live = queue_live(q);
-    struct queue_record record;
-    struct queue_place at = walk->at;
-    const struct queue_place tail = tail_of(q);
-    int rc = queue_resync(q, &at, tail);
+    if (walk->mended == walk->at.pos) return EMMAP_E_CORRUPT;
+    int rc = queue_mend(q, walk->at, walk->n, limit, limit_n, damage);
     if (rc) return rc;
-    const bool at_tail = at.pos >= tail.pos;
-    rc = at_tail ? 0 : queue_record_at(q, true, at, &record);
-    if (rc) return rc;
-    const uint64_t n = at_tail ? queue_get(&live->tail_n) : record.header.ordinal;
-    const uint64_t lost = n > walk->n ? n - walk->n : 0;
-    pm_set64(&live->lost_n, queue_get(&live->lost_n) + lost);
-    atomic_fetch_add(&q->lost, lost);
-    walk->at = at;
-    walk->n = n;
+    walk->mended = walk->at.pos;
+    struct queue_step step = {0};
+    queue_set(&step, &live->lost_n, queue_get(&live->lost_n) + damage->lost);
+    if (damage->is_void) {
+        queue_set(&step, &live->gap_n, queue_get(&live->gap_n) + damage->lost);
+        queue_set(&step, &live->gap_bytes, queue_get(&live->gap_bytes) + damage->bytes);
+    } else {
+        walk->at = damage->to;
+        walk->n = damage->to_n;
+    }
+    queue_do(q, &step);
+    atomic_fetch_add(&q->lost, damage->lost);
     return 0;
+}
+
+static int mend_ready(struct emmap_queue *q, struct walk *walk) {
+    struct queue_damage damage;
+    return mend(q, walk, tail_of(q), queue_get(&queue_live(q)->tail_n), &damage);
 }
 
 /* Goes on to the next READY record at or behind the walk. EMMAP_E_EMPTY | -EAGAIN | QUEUE_SPUN: its
@@ -123,12 +133,12 @@ static int next_ready(struct emmap_queue *q, bool wait, struct walk *walk,
             rc = EMMAP_E_CORRUPT;
         if (rc == EMMAP_E_CORRUPT) {
             if (!wait) return -EAGAIN;
-            rc = pass_damaged(q, walk);
+            rc = mend_ready(q, walk);
             if (rc) return rc;
             continue;
         }
         if (rc) return rc;
-        count_hop(walk, record);
+        count_skipped(walk, record);
         const uint64_t state = queue_get(record->state);
         switch (queue_kind(state)) {
         case QUEUE_FILLING:
@@ -170,11 +180,18 @@ static int advance_head(struct emmap_queue *q, struct queue_step *step, uint64_t
     struct walk walk = {.at = head_of(q), .n = queue_get(&live->head_n)};
     struct queue_record record;
     while (walk.at.pos < cursor) {
-        const int rc = queue_record_at(q, true, walk.at, &record);
-        if (rc == EMMAP_E_CORRUPT) break; /* found when it is looked for */
+        int rc = queue_record_at(q, true, walk.at, &record);
+        if (rc == EMMAP_E_CORRUPT) {
+            struct queue_damage damage;
+            rc = mend(q, &walk, cursor_of(q), queue_get(&live->cursor_n), &damage);
+            if (rc) return rc;
+            gap_n += damage.is_void ? damage.lost : 0;
+            gap_bytes += damage.is_void ? damage.bytes : 0;
+            continue;
+        }
         if (rc) return rc;
         if (record.at.pos != done && !is_gone(queue_kind(queue_get(record.state)))) break;
-        count_hop(&walk, &record);
+        count_skipped(&walk, &record);
         walk.gap_n++;
         walk.gap_bytes += record.end.pos - record.at.pos;
         pass(&walk, &record);
@@ -618,7 +635,10 @@ void queue_reap_claims(struct emmap_queue *q, unsigned participant) {
     struct queue_place at = head_of(q);
     struct queue_record record;
     bool gone = false;
-    while (at.pos < cursor && queue_record_at(q, true, at, &record) == 0) {
+    while (at.pos < cursor) {
+        const int rc = queue_record_at(q, true, at, &record);
+        if (rc == EMMAP_E_CORRUPT && queue_resync(q, &at, cursor_of(q)) == 0) continue;
+        if (rc) break;
         const uint64_t state = queue_get(record.state);
         const enum queue_state_kind kind = queue_kind(state);
         const unsigned owner = (unsigned)(state >> 16 & 0xFFFF);
