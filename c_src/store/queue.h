@@ -183,6 +183,8 @@ uint32_t queue_segment_crc(const struct emmap_queue *q, const struct emmap_disk_
 bool queue_segment_is_valid(const struct emmap_queue *q, const struct emmap_disk_segment *segment);
 /* The segment in a slot, from whichever of its two headers is whole; false: neither is. */
 bool queue_segment_in(const struct emmap_queue *q, uint64_t slot, struct emmap_disk_segment *out);
+/* The same, and the first one is mended by the second, since places are counted by it. */
+bool queue_segment_mended(struct emmap_queue *q, uint64_t slot);
 /* Writes both headers, with their checksum. */
 void queue_write_segment(struct emmap_queue *q, uint64_t slot, struct emmap_disk_segment segment);
 
@@ -278,6 +280,9 @@ int queue_take_this(struct emmap_queue *q, bool wait, const struct queue_message
 
 /* ---------------------------------------------------------------------------- queue_space.c */
 
+/* The segment in the slot is one that the head has left; or there is none. */
+bool queue_slot_is_behind(const struct emmap_queue *q, uint64_t slot);
+bool queue_slot_is_free(const struct emmap_queue *q, uint64_t slot);
 /* The slot behind this one, linked if it was not. -EAGAIN: none is warm. */
 int queue_link(struct emmap_queue *q, uint64_t slot, uint64_t *next);
 /* What the head has left becomes warm. Under the lock. */
@@ -300,25 +305,36 @@ uint64_t queue_checkpoint(struct emmap_queue *q); /* its serial; under the lock 
 /* At a new segment, unless a sync is on its way that rests on the one before. */
 void queue_checkpoint_now(struct emmap_queue *q);
 bool queue_checkpoint_is_valid(const struct emmap_queue *q, const struct emmap_disk_checkpoint *c);
+/* false: there is none. */
+bool queue_newest_checkpoint(const struct emmap_queue *q, struct emmap_disk_checkpoint *out);
 struct emmap_disk_checkpoint *queue_checkpoint_at(const struct emmap_queue *q, uint64_t serial);
 
 /* --------------------------------------------------------------------------- queue_settle.c */
 
+/* What has happened since the live page was written. */
+enum queue_past {
+    QUEUE_KILLED,   /* no more than that; or it was closed */
+    QUEUE_BROKEN,   /* the same, but something was found to make no sense */
+    QUEUE_REBOOTED, /* or it is a copy: any part of what was written may be missing */
+};
+
 /* queue_settle -- by who is alone with the queue, and holds the lock. was_recovered tells how. */
-int queue_settle(struct emmap_queue *q, bool same_boot);
+int queue_settle(struct emmap_queue *q, enum queue_past past);
+/* Is the file shorter than a death could have left it? Changes nothing. */
+bool queue_is_truncated(const struct emmap_queue *q, uint64_t file_bytes);
 
 /* -------------------------------------------------------------------------- queue_recover.c */
 
 int queue_format(struct emmap_queue *q, uint64_t max_bytes, uint64_t slots); /* a new one */
-int queue_recover(struct emmap_queue *q);
+int queue_recover(struct emmap_queue *q, enum queue_past past);
 
 /* ----------------------------------------------------------------------------- queue_open.c */
 
 /* The file's header, as it must be; and what of it the queue's code uses: q has its memory. */
 int queue_check_header(struct emmap_file *file, struct emmap_disk_queue *header);
 void queue_attach(struct emmap_queue *q, const struct emmap_disk_queue *header);
-/* Was the live page written in this boot, for this file? */
-bool queue_identity_is_now(const struct emmap_queue *q);
+/* By the identity: was the live page written in this boot, for this file? */
+enum queue_past queue_past_of(const struct emmap_queue *q);
 void queue_ref(struct emmap_queue *q);
 void queue_unref(struct emmap_queue *q);
 /* Around what is done with a claim and without the lock. false: closed. */

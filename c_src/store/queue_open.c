@@ -128,12 +128,13 @@ static int identity_of(const struct emmap_queue *q, uint64_t out[6]) {
     return 0;
 }
 
-bool queue_identity_is_now(const struct emmap_queue *q) {
+/* Who finds the page to make no sense clears the first word. */
+enum queue_past queue_past_of(const struct emmap_queue *q) {
     uint64_t now[6];
-    if (identity_of(q, now)) return false;
-    for (int i = 0; i < 6; i++)
-        if (queue_get(&queue_live(q)->identity[i]) != now[i]) return false;
-    return true;
+    if (identity_of(q, now)) return QUEUE_REBOOTED;
+    for (int i = 1; i < 6; i++)
+        if (queue_get(&queue_live(q)->identity[i]) != now[i]) return QUEUE_REBOOTED;
+    return queue_get(&queue_live(q)->identity[0]) == now[0] ? QUEUE_KILLED : QUEUE_BROKEN;
 }
 
 static void write_identity(struct emmap_queue *q) {
@@ -179,18 +180,11 @@ static int sync_all(struct emmap_queue *q) {
     return rc == EMMAP_E_SYNC_FAILED ? 0 : rc; /* it stays */
 }
 
-/* Looked at before a word is written: is it shorter than a death could have left it? The last slot
- * may be one that somebody was about to make the file longer for. */
+/* Looked at before a word is written. */
 static bool is_truncated(const struct emmap_queue *q) {
-    uint64_t slots = queue_get(&queue_live(q)->slots);
-    bool last_is_due = queue_get(&queue_live(q)->redo_n) == 0;
-    for (unsigned i = 0; i < QUEUE_PARTICIPANTS && last_is_due; i++)
-        last_is_due = queue_get(&queue_participant(q, i)->preparing) != slots;
-    if (slots > 0 && !last_is_due) slots--;
     struct os_stat st; /* a private copy's size is not the file's any more, if that has grown */
-    if (!queue_identity_is_now(q) || os_fstat(q->file->region->fd, &st)) return false;
-    return st.size_bytes < QUEUE_DATA_OFF ||
-           slots > (st.size_bytes - QUEUE_DATA_OFF) / q->segment_bytes;
+    return queue_past_of(q) != QUEUE_REBOOTED && os_fstat(q->file->region->fd, &st) == 0 &&
+           queue_is_truncated(q, st.size_bytes);
 }
 
 /* Nobody else has the file open. */
@@ -198,7 +192,7 @@ static int open_alone(struct emmap_queue *q) {
     struct emmap_disk_live *live = queue_live(q);
     pm_set64(&live->lock, q->me);
     int rc = queue_get(&live->sync_error) ? sync_all(q) : 0;
-    if (rc == 0) rc = queue_settle(q, queue_identity_is_now(q));
+    if (rc == 0) rc = queue_settle(q, queue_past_of(q));
     if (rc == 0 && atomic_load(&q->was_recovered)) write_identity(q);
     if (rc == 0 && region_fault_count(q->file->region) > 0) rc = -EIO;
     pm_set64(&live->lock, 0);
@@ -262,7 +256,7 @@ static int open_private(struct emmap_queue *q) {
     if (is_truncated(q)) return EMMAP_E_TRUNCATED;
     be_participant(q, 0);
     pm_set64(&live->lock, q->me);
-    const int rc = queue_settle(q, queue_identity_is_now(q));
+    const int rc = queue_settle(q, queue_past_of(q));
     pm_set64(&live->lock, 0);
     return rc;
 }

@@ -78,7 +78,11 @@ struct recovery {
     uint64_t n, slots;        /* segments in the chain; slots of the file */
     bool *has_segment, *kept; /* by slot */
     uint64_t highest, highest_epoch;
-    uint64_t live_head;
+    enum queue_past past;
+    struct start {
+        uint64_t pos, n;
+    } start[3]; /* where the live page says that the queue begins */
+    unsigned starts;
 
     struct queue_place at;    /* the walk */
     uint64_t next_n;          /* the ordinal expected there */
@@ -90,18 +94,21 @@ struct recovery {
     uint8_t *buf;
 };
 
+/* Without a power cut all is there up to the live page's tail. */
+static void vouch_for_tail(struct recovery *r) {
+    const struct emmap_disk_live *live = queue_live(r->q);
+    const uint64_t tail = queue_get(&live->tail), tail_n = queue_get(&live->tail_n);
+    if (r->past == QUEUE_REBOOTED || tail % 8 != 0 || tail < r->from.tail) return;
+    r->from.tail = tail;
+    if (tail_n > r->from.tail_n) r->from.tail_n = tail_n;
+}
+
 static int choose_checkpoint(struct recovery *r) {
-    bool found = false;
-    for (uint64_t i = 0; i < 2; i++) {
-        struct emmap_disk_checkpoint c;
-        pm_read(&c, queue_checkpoint_at(r->q, i), sizeof c);
-        if (!queue_checkpoint_is_valid(r->q, &c) || (c.serial & 1) != i) continue;
-        if (!found || c.serial > r->from.serial) r->from = c;
-        found = true;
-        if (c.next_number > r->highest + 1) r->highest = c.next_number - 1;
-        if (c.epoch > r->highest_epoch) r->highest_epoch = c.epoch;
-    }
-    return found ? 0 : EMMAP_E_CORRUPT;
+    if (!queue_newest_checkpoint(r->q, &r->from)) return EMMAP_E_CORRUPT;
+    r->highest = r->from.next_number > 0 ? r->from.next_number - 1 : 0;
+    r->highest_epoch = r->from.epoch;
+    vouch_for_tail(r);
+    return 0;
 }
 
 static int by_number(const void *a, const void *b) {
@@ -162,16 +169,31 @@ static void begin_at(struct recovery *r, const struct found *segment) {
     if (segment->first_n > r->next_n) r->next_n = segment->first_n;
 }
 
-/* The live page's head is believed where a record lies there: what is before it was taken. */
-static bool begin_at_live_head(struct recovery *r) {
+/* The live page's head is believed where the record lies that it tells of, or the walk comes to its
+ * place with its ordinal: what is before it was taken. Where no power was cut, what the page says
+ * twice makes up for one damaged word. */
+static void find_starts(struct recovery *r) {
+    const struct emmap_disk_live *live = queue_live(r->q);
+    const struct start head = {queue_get(&live->head), queue_get(&live->head_n)};
+    const struct start cursor = {queue_get(&live->cursor), queue_get(&live->cursor_n)};
+    const uint64_t window_n = queue_get(&live->window_n);
+    r->start[r->starts++] = head;
+    if (r->past == QUEUE_REBOOTED) return;
+    r->start[r->starts++] = (struct start){head.pos, cursor.n - window_n};
+    if (window_n == 0 && (head.pos == cursor.pos || head.n == cursor.n))
+        r->start[r->starts++] = cursor;
+}
+
+static bool begin_at_start(struct recovery *r, const struct start *start) {
     for (uint64_t i = 0; i < r->n; i++) {
         const struct found *s = &r->chain[i];
-        if (r->live_head < s->start || r->live_head >= s->end) continue;
-        const struct queue_place at = {.pos = r->live_head, .slot = s->slot};
+        if (start->pos < s->start || start->pos >= s->end) continue;
+        const struct queue_place at = {.pos = start->pos, .slot = s->slot};
         struct queue_record record;
-        if (queue_record_at(r->q, true, at, &record)) return false;
+        if (queue_record_at(r->q, true, at, &record) || record.header.ordinal != start->n)
+            return false;
         r->at = at;
-        r->next_n = record.header.ordinal;
+        r->next_n = start->n;
         return true;
     }
     return false;
@@ -180,7 +202,10 @@ static bool begin_at_live_head(struct recovery *r) {
 static void begin(struct recovery *r) {
     r->next_n = r->from.head_n;
     if (r->n == 0) return;
-    if (r->live_head < r->from.head || !begin_at_live_head(r)) {
+    bool begun = false;
+    for (unsigned i = 0; i < r->starts && !begun; i++)
+        begun = r->start[i].pos >= r->from.head && begin_at_start(r, &r->start[i]);
+    if (!begun) {
         const struct found *s = &r->chain[0];
         if (r->from.head >= s->start && r->from.head <= s->end)
             r->at = (struct queue_place){.pos = r->from.head, .slot = s->slot};
@@ -223,7 +248,10 @@ static bool data_is_whole(struct recovery *r, const struct queue_record *record)
 }
 
 static void believe_head(struct recovery *r) {
-    if (r->at.pos != r->live_head) return;
+    bool starts = false;
+    for (unsigned i = 0; i < r->starts; i++)
+        starts = starts || (r->at.pos == r->start[i].pos && r->next_n == r->start[i].n);
+    if (!starts) return;
     r->first = r->at;
     r->first_n = r->next_n;
     r->gap_n = r->gap_bytes = r->messages = 0;
@@ -283,8 +311,10 @@ static void walk(struct recovery *r) {
         const int rc = queue_record_at(r->q, true, r->at, &record);
         const bool header = rc == 0 && record.header.ordinal >= r->next_n;
         const enum queue_state_kind kind = header ? queue_kind(queue_get(record.state)) : 0;
-        if (header && (kind == QUEUE_FILLING || kind == QUEUE_VOID || kind == QUEUE_DONE)) {
-            if (kind == QUEUE_FILLING) pm_set64(record.state, queue_state(QUEUE_VOID, 0));
+        const bool taken = kind == QUEUE_TAKING && r->past != QUEUE_REBOOTED;
+        if (header &&
+            (kind == QUEUE_FILLING || kind == QUEUE_VOID || kind == QUEUE_DONE || taken)) {
+            if (kind == QUEUE_FILLING || taken) pm_set64(record.state, queue_state(QUEUE_VOID, 0));
             pass(r, &record, true);
         } else if (header && data_is_whole(r, &record)) {
             if (queue_get(record.state) != queue_state(QUEUE_READY, 0))
@@ -419,11 +449,11 @@ static int recover(struct recovery *r) {
     return 0;
 }
 
-int queue_recover(struct emmap_queue *q) {
-    struct recovery r = {.q = q};
+int queue_recover(struct emmap_queue *q, enum queue_past past) {
+    struct recovery r = {.q = q, .past = past};
     const uint64_t size = queue_file_bytes(q);
     r.slots = size > QUEUE_DATA_OFF ? (size - QUEUE_DATA_OFF) / q->segment_bytes : 0;
-    r.live_head = queue_get(&queue_live(q)->head);
+    find_starts(&r);
     if (r.slots > 0 && !queue_slot(q, r.slots)) return -ENOMEM;
     int rc = choose_checkpoint(&r);
     if (rc == 0) rc = recover(&r);

@@ -13,6 +13,21 @@
 #include "os/os.h"
 #include "store/queue.h"
 
+/* The head's own segment is known by its slot: the head may stand at its end. */
+static bool is_before_head(const struct emmap_queue *q, uint64_t slot, bool empty) {
+    struct emmap_disk_segment segment, head;
+    if (!queue_slot(q, slot)) return false;
+    if (!queue_segment_in(q, slot, &segment)) return empty;
+    return queue_segment_in(q, queue_get(&queue_live(q)->head_slot), &head) &&
+           segment.number < head.number;
+}
+bool queue_slot_is_behind(const struct emmap_queue *q, uint64_t slot) {
+    return is_before_head(q, slot, false);
+}
+bool queue_slot_is_free(const struct emmap_queue *q, uint64_t slot) {
+    return is_before_head(q, slot, true);
+}
+
 /* Written before anything leads to the slot. */
 static void clear_links(struct emmap_disk_slot *slot) {
     pm_set64(&slot->next, 0);

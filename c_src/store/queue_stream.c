@@ -57,6 +57,14 @@ bool queue_segment_in(const struct emmap_queue *q, uint64_t slot, struct emmap_d
     return queue_segment_is_valid(q, out);
 }
 
+bool queue_segment_mended(struct emmap_queue *q, uint64_t slot) {
+    struct emmap_disk_segment segment;
+    if (!queue_slot(q, slot) || !queue_segment_in(q, slot, &segment)) return false;
+    if (!queue_segment_is_valid(q, &queue_slot(q, slot)->segment))
+        pm_copy(&queue_slot(q, slot)->segment, &segment, sizeof segment);
+    return true;
+}
+
 void queue_write_segment(struct emmap_queue *q, uint64_t slot, struct emmap_disk_segment segment) {
     segment.magic = EMMAP_DISK_SEGMENT_MAGIC;
     segment.crc = queue_segment_crc(q, &segment);

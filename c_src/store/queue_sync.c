@@ -22,6 +22,18 @@ bool queue_checkpoint_is_valid(const struct emmap_queue *q, const struct emmap_d
            c->head <= c->tail && c->tail <= INT64_MAX;
 }
 
+bool queue_newest_checkpoint(const struct emmap_queue *q, struct emmap_disk_checkpoint *out) {
+    bool found = false;
+    for (uint64_t i = 0; i < 2; i++) {
+        struct emmap_disk_checkpoint c;
+        pm_read(&c, queue_checkpoint_at(q, i), sizeof c);
+        if (!queue_checkpoint_is_valid(q, &c) || (c.serial & 1) != i) continue;
+        if (!found || c.serial > out->serial) *out = c;
+        found = true;
+    }
+    return found;
+}
+
 /* Its place goes by its serial number, which is chosen so that the one on the disk stays. */
 uint64_t queue_checkpoint(struct emmap_queue *q) {
     struct emmap_disk_live *live = queue_live(q);

@@ -189,13 +189,13 @@ close_fd:
 }
 
 /* What the next opener would do, in memory. */
-static int settle_copy(struct emmap_queue_view *v, bool same_boot, bool *recovered) {
+static int settle_copy(struct emmap_queue_view *v, enum queue_past past, bool *recovered) {
     struct emmap_queue q = {.base = v->copy.base,
                             .base_bytes = v->copy.bytes,
                             .me = UINT64_C(1) << 48 | 1,
                             .owner = 1 << 16};
     queue_attach(&q, &v->header);
-    const int rc = queue_settle(&q, same_boot);
+    const int rc = queue_settle(&q, past);
     *recovered = atomic_load(&q.was_recovered);
     v->kept = atomic_load(&q.recovered);
     v->lost = atomic_load(&q.lost);
@@ -206,7 +206,7 @@ int view_recover(struct emmap_queue_view *v) {
     bool recovered;
     if (v->has_copy) return 0;
     int rc = make_copy(v);
-    if (rc == 0) rc = settle_copy(v, false, &recovered);
+    if (rc == 0) rc = settle_copy(v, queue_past_of(&v->q), &recovered);
     if (rc) {
         drop_copy(v);
         return rc;
@@ -221,16 +221,17 @@ static int is_believable(struct emmap_queue_view *v, bool *believable) {
     bool recovered;
     int rc = make_copy(v);
     if (rc) return rc;
-    rc = settle_copy(v, true, &recovered);
+    const bool refused = queue_is_truncated(&v->q, v->copy.bytes);
+    rc = settle_copy(v, QUEUE_KILLED, &recovered);
     drop_copy(v);
-    *believable = !recovered;
+    *believable = refused || !recovered;
     return rc == -ENOMEM ? rc : 0;
 }
 
 static int find_standing(struct emmap_queue_view *v) {
     for (int i = 0;; i++) {
         bool believable = true;
-        v->same_boot = queue_identity_is_now(&v->q);
+        v->same_boot = queue_past_of(&v->q) == QUEUE_KILLED;
         v->standing = EMMAP_QUEUE_IN_USE;
         if (is_in_use(v)) return 0;
         collect(v->q.base, v->as_found.word);

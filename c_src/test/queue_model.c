@@ -200,6 +200,6 @@ void array_died(struct emmap_queue *q) {
 void array_reboot(struct emmap_queue *q) {
     be_process(q, (q->me & 0xFFFFFFFFu) + 1);
     pm_set64(&queue_live(q)->lock, q->me);
-    assert_ok(queue_recover(q));
+    assert_ok(queue_recover(q, QUEUE_REBOOTED));
     pm_set64(&queue_live(q)->lock, 0);
 }
