@@ -145,6 +145,8 @@ void queue_set(struct queue_step *step, emmap_disk_word *word, uint64_t value);
 void queue_do(struct emmap_queue *q, struct queue_step *step);
 /* What a dead holder has begun. false: the record makes no sense. */
 bool queue_redo(struct emmap_queue *q);
+/* Some word was found to be wrong, and was made up for: the next opener recovers. */
+void queue_distrust(struct emmap_queue *q);
 /* The handle is of no more use; of EMMAP_E_CORRUPT the next opener is told. */
 void queue_break(struct emmap_queue *q, int why);
 /* Is the owner of a claim or of the lock alive? */
@@ -153,6 +155,8 @@ bool queue_is_alive(struct emmap_queue *q, unsigned participant, uint64_t incarn
 void queue_reap(struct emmap_queue *q, unsigned participant);
 void queue_reap_hands(struct emmap_queue *q, unsigned participant);
 void queue_reap_claims(struct emmap_queue *q, unsigned participant);
+/* The same where nobody else has the queue: the window is what its records say. */
+void queue_reap_window(struct emmap_queue *q);
 
 /* --------------------------------------------------------------------------- queue_stream.c */
 
@@ -169,8 +173,12 @@ struct queue_record {
 static inline uint64_t queue_record_bytes(uint64_t len_bytes) {
     return QUEUE_RECORD_OVERHEAD + ((len_bytes + 7) & ~7ull);
 }
+/* A damaged one is READY: better twice than never. */
 static inline enum queue_state_kind queue_kind(uint64_t state) {
-    return (enum queue_state_kind)(state & 15);
+    const unsigned known = 1u << QUEUE_FILLING | 1u << QUEUE_LEASED | 1u << QUEUE_TAKING |
+                           1u << QUEUE_DONE | 1u << QUEUE_VOID;
+    const unsigned kind = state & 15;
+    return known >> kind & 1 ? (enum queue_state_kind)kind : QUEUE_READY;
 }
 static inline uint64_t queue_state(enum queue_state_kind kind, uint64_t owner) {
     return (uint64_t)kind | owner << 16;

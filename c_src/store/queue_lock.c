@@ -80,11 +80,15 @@ bool queue_redo(struct emmap_queue *q) {
     return true;
 }
 
-/* The words make no sense: the next opener takes them for another boot's, and recovers. */
+void queue_distrust(struct emmap_queue *q) {
+    if (queue_get(&queue_live(q)->identity[0])) pm_set64(&queue_live(q)->identity[0], 0);
+}
+
+/* The words make no sense: the next opener recovers. */
 void queue_break(struct emmap_queue *q, int why) {
     int none = 0;
     if (atomic_compare_exchange_strong(&q->broken, &none, why) && why == EMMAP_E_CORRUPT)
-        pm_set64(&queue_live(q)->identity[0], 0);
+        queue_distrust(q);
 }
 
 /* ------------------------------------------------------------------------- who is alive */
@@ -197,6 +201,7 @@ int queue_unlock(struct emmap_queue *q, int rc) {
                            OS_LOCK_NONE);
         rc = EMMAP_E_TRUNCATED;
     }
+    if (rc == EMMAP_E_CORRUPT) queue_break(q, rc);
     pm_set64(&queue_live(q)->lock, 0);
     return rc;
 }

@@ -240,7 +240,7 @@ static int end_filling(struct emmap_queue *q, struct queue_place at, uint64_t ne
     struct queue_step step = {0};
     const int found = queue_record_at(q, true, at, &record);
     if (found || queue_get(record.state) != queue_state(QUEUE_FILLING, q->owner))
-        return queue_unlock(q, rc ? rc : found ? found : EMMAP_E_CORRUPT);
+        return queue_unlock(q, rc ? rc : found && found != EMMAP_E_CORRUPT ? found : -EIO);
     if (rc) {
         queue_set(&step, record.state, queue_state(QUEUE_VOID, 0));
         queue_set(&step, &live->gap_bytes, queue_get(&live->gap_bytes) + need);

@@ -156,7 +156,7 @@ int queue_settle(struct emmap_queue *q, enum queue_past past) {
         atomic_store(&q->was_recovered, true);
         return queue_recover(q, past);
     }
-    if (queue_get(&queue_live(q)->window_n) > 0) queue_reap_claims(q, QUEUE_PARTICIPANTS);
+    if (queue_get(&queue_live(q)->window_n) > 0) queue_reap_window(q);
     pm_set64(&queue_live(q)->syncer, 0);
     return 0;
 }

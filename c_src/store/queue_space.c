@@ -28,6 +28,24 @@ bool queue_slot_is_free(const struct emmap_queue *q, uint64_t slot) {
     return is_before_head(q, slot, true);
 }
 
+/* A segment between head and tail: a link that leads there from elsewhere is damaged. */
+static bool is_in_use(const struct emmap_queue *q, uint64_t slot) {
+    struct emmap_disk_segment segment, tail;
+    return queue_segment_in(q, slot, &segment) && !queue_slot_is_behind(q, slot) &&
+           queue_segment_in(q, queue_get(&queue_live(q)->tail_slot), &tail) &&
+           segment.number <= tail.number;
+}
+
+/* What the list leads to is not free: its slots are given up until the next recovery. */
+static void drop_list(struct emmap_queue *q, emmap_disk_word *list) {
+    struct emmap_disk_live *live = queue_live(q);
+    struct queue_step step = {0};
+    queue_set(&step, list, 0);
+    if (list == &live->warm_slot) queue_set(&step, &live->warm_n, 0);
+    queue_do(q, &step);
+    queue_distrust(q);
+}
+
 /* Written before anything leads to the slot. */
 static void clear_links(struct emmap_disk_slot *slot) {
     pm_set64(&slot->next, 0);
@@ -40,11 +58,15 @@ int queue_link(struct emmap_queue *q, uint64_t slot, uint64_t *next) {
     struct emmap_disk_slot *last = queue_slot(q, slot);
     if (!last) return EMMAP_E_CORRUPT;
     *next = queue_get(&last->next);
-    if (*next) return queue_slot(q, *next) ? 0 : EMMAP_E_CORRUPT;
+    if (*next && queue_slot(q, *next) && !is_in_use(q, *next)) return 0;
+    if (*next) queue_distrust(q);
     const uint64_t warm = queue_get(&live->warm_slot);
     if (warm == 0) return -EAGAIN;
     struct emmap_disk_slot *new = queue_slot(q, warm);
-    if (!new) return EMMAP_E_CORRUPT;
+    if (!new || !queue_slot_is_free(q, warm)) {
+        drop_list(q, &live->warm_slot);
+        return -EAGAIN;
+    }
     clear_links(new);
     struct queue_step step = {0};
     queue_set(&step, &live->warm_slot, queue_get(&new->free_next));
@@ -64,10 +86,15 @@ void queue_free_behind(struct emmap_queue *q) {
     for (uint64_t i = queue_get(&live->slots); i > 0; i--) {
         const uint64_t first = queue_get(&live->first_slot);
         if (first == head) break;
-        struct emmap_disk_slot *slot = queue_slot(q, first);
-        const uint64_t next = slot ? queue_get(&slot->next) : 0;
-        if (!next) break;
         struct queue_step step = {0};
+        if (!queue_slot_is_behind(q, first)) { /* as when a list is dropped */
+            queue_set(&step, &live->first_slot, head);
+            queue_do(q, &step);
+            queue_distrust(q);
+            break;
+        }
+        struct emmap_disk_slot *slot = queue_slot(q, first);
+        const uint64_t next = queue_get(&slot->next);
         queue_set(&step, &live->first_slot, next);
         queue_set(&step, &slot->free_next, queue_get(&live->warm_slot));
         queue_set(&step, &live->warm_slot, first);
@@ -105,9 +132,12 @@ static int take_in_hand(struct emmap_queue *q, uint64_t *slot) {
     struct queue_step step = {0};
     if (q->flags & QUEUE_FLAG_FIXED) return EMMAP_E_FULL;
     *slot = queue_get(&live->cold_slot);
+    if (*slot && !queue_slot_is_free(q, *slot)) {
+        drop_list(q, &live->cold_slot);
+        *slot = 0;
+    }
     if (*slot) {
         struct emmap_disk_slot *cold = queue_slot(q, *slot);
-        if (!cold) return EMMAP_E_CORRUPT;
         queue_set(&step, &live->cold_slot, queue_get(&cold->free_next));
     } else {
         /* One at a time makes the file longer: the slots before this one are all there. */

@@ -38,8 +38,8 @@ int queue_place_off(const struct emmap_queue *q, struct queue_place place, uint6
     if (!slot) return EMMAP_E_CORRUPT;
     const uint64_t number = load64(&slot->segment.number);
     const uint64_t end = queue_get(&slot->end);
-    *stop = end ? end : q->cap_bytes;
-    if (number >= INT64_MAX / q->cap_bytes || *stop > q->cap_bytes) return EMMAP_E_CORRUPT;
+    *stop = end && end < q->cap_bytes && end % 8 == 0 ? end : q->cap_bytes;
+    if (number >= INT64_MAX / q->cap_bytes) return EMMAP_E_CORRUPT;
     if (place.pos < number * q->cap_bytes) return EMMAP_E_CORRUPT;
     *off = place.pos - number * q->cap_bytes;
     return *off <= *stop ? 0 : EMMAP_E_CORRUPT;
@@ -101,6 +101,10 @@ int queue_hop(struct emmap_queue *q, struct queue_place *place) {
     struct emmap_disk_segment segment;
     if (!goes_on_in(q, place->pos, next, &segment)) {
         next = search_next(q, place->pos, &segment);
+        if (next == 0 && stop < q->cap_bytes && place->pos != queue_get(&queue_live(q)->tail)) {
+            pm_set64(&slot->end, 0); /* nothing follows where it is said to end: it does not */
+            return 0;
+        }
         if (next == 0) return EMMAP_E_CORRUPT;
         pm_set64(&slot->next, next);
     }

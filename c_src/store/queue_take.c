@@ -54,6 +54,15 @@ static void count_skipped(struct walk *walk, const struct queue_record *record) 
     if (record->header.ordinal > walk->n) walk->gap_n += record->header.ordinal - walk->n;
 }
 
+/* An empty queue has no gaps, whatever damage has made of their counts. */
+static void set_gaps(struct emmap_queue *q, struct queue_step *step, const struct walk *walk,
+                     uint64_t gap_n, uint64_t gap_bytes) {
+    struct emmap_disk_live *live = queue_live(q);
+    const bool empty = walk->at.pos == queue_get(&live->tail);
+    queue_set(step, &live->gap_n, empty ? 0 : less(gap_n, walk->gap_n));
+    queue_set(step, &live->gap_bytes, empty ? 0 : less(gap_bytes, walk->gap_bytes));
+}
+
 /* Cursor and head to where the walk is, the window being closed. */
 static void move_both(struct emmap_queue *q, struct queue_step *step, const struct walk *walk) {
     struct emmap_disk_live *live = queue_live(q);
@@ -63,8 +72,7 @@ static void move_both(struct emmap_queue *q, struct queue_step *step, const stru
     queue_set(step, &live->head, walk->at.pos);
     queue_set(step, &live->head_n, walk->n);
     queue_set(step, &live->head_slot, walk->at.slot);
-    queue_set(step, &live->gap_n, less(queue_get(&live->gap_n), walk->gap_n));
-    queue_set(step, &live->gap_bytes, less(queue_get(&live->gap_bytes), walk->gap_bytes));
+    set_gaps(q, step, walk, queue_get(&live->gap_n), queue_get(&live->gap_bytes));
 }
 
 /* Only the cursor: what the walk has passed is in the window now. */
@@ -200,8 +208,7 @@ static int advance_head(struct emmap_queue *q, struct queue_step *step, uint64_t
     queue_set(step, &live->head_n, walk.n);
     queue_set(step, &live->head_slot, walk.at.slot);
     queue_set(step, &live->window_n, queue_get(&live->cursor_n) - walk.n);
-    queue_set(step, &live->gap_n, less(gap_n, walk.gap_n));
-    queue_set(step, &live->gap_bytes, less(gap_bytes, walk.gap_bytes));
+    set_gaps(q, step, &walk, gap_n, gap_bytes);
     return 0;
 }
 
@@ -418,7 +425,7 @@ static int claimed(struct emmap_queue *q, const struct queue_message *message,
                    enum queue_state_kind kind, struct queue_record *record) {
     if (message->at.pos < queue_get(&queue_live(q)->head)) return EMMAP_E_STALE;
     const int rc = queue_record_at(q, true, message->at, record);
-    if (rc) return rc;
+    if (rc) return rc == EMMAP_E_CORRUPT ? EMMAP_E_STALE : rc;
     return queue_get(record->state) == queue_state(kind, q->owner) &&
                    record->header.ordinal == message->ordinal
                ? 0
@@ -628,6 +635,8 @@ int queue_drop(struct emmap_queue *q, uint64_t until) {
 
 /* ------------------------------------------------------------------------- what the dead left */
 
+enum { EVERYBODY = QUEUE_PARTICIPANTS + 1 };
+
 /* Claims of one participant, or of all that are dead: LEASED is to be taken again, TAKING is gone. */
 void queue_reap_claims(struct emmap_queue *q, unsigned participant) {
     struct emmap_disk_live *live = queue_live(q);
@@ -645,7 +654,7 @@ void queue_reap_claims(struct emmap_queue *q, unsigned participant) {
         at = record.end;
         if (kind != QUEUE_LEASED && kind != QUEUE_TAKING) continue;
         if (participant < QUEUE_PARTICIPANTS && owner != participant) continue;
-        if (queue_is_alive(q, owner, state >> 32)) continue;
+        if (participant != EVERYBODY && queue_is_alive(q, owner, state >> 32)) continue;
         struct queue_step step = {0};
         if (kind == QUEUE_LEASED) {
             queue_set(&step, record.state, queue_state(QUEUE_READY, 0));
@@ -662,6 +671,30 @@ void queue_reap_claims(struct emmap_queue *q, unsigned participant) {
     struct queue_step step = {0};
     if (gone &&
         advance_head(q, &step, 0, queue_get(&live->gap_n), queue_get(&live->gap_bytes)) == 0)
+        queue_do(q, &step);
+    queue_free_behind(q);
+}
+
+void queue_reap_window(struct emmap_queue *q) {
+    struct emmap_disk_live *live = queue_live(q);
+    const uint64_t cursor = queue_get(&live->cursor);
+    struct queue_place at = head_of(q);
+    struct queue_record record;
+    uint64_t ready = 0;
+    queue_reap_claims(q, EVERYBODY);
+    while (at.pos < cursor) {
+        const int rc = queue_record_at(q, true, at, &record);
+        if (rc == EMMAP_E_CORRUPT && queue_resync(q, &at, cursor_of(q)) == 0) continue;
+        if (rc) break;
+        at = record.end;
+        if (is_gone(queue_kind(queue_get(record.state)))) continue;
+        ready++;
+        if (queue_get(record.state) != queue_state(QUEUE_READY, 0))
+            pm_set64(record.state, queue_state(QUEUE_READY, 0));
+    }
+    pm_set64(&live->returned_n, ready);
+    struct queue_step step = {0};
+    if (advance_head(q, &step, 0, queue_get(&live->gap_n), queue_get(&live->gap_bytes)) == 0)
         queue_do(q, &step);
     queue_free_behind(q);
 }

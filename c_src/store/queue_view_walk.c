@@ -143,20 +143,6 @@ static int read_data(struct walker *w, const struct record *record, bool hand_ov
 
 /* ---------------------------------------------------------------------------- what is told of it */
 
-static bool is_known(enum queue_state_kind kind) {
-    switch (kind) {
-    case QUEUE_READY:
-    case QUEUE_FILLING:
-    case QUEUE_LEASED:
-    case QUEUE_TAKING:
-    case QUEUE_DONE:
-    case QUEUE_VOID:
-        return true;
-    default:
-        return false;
-    }
-}
-
 static bool has_data(enum queue_state_kind kind) {
     return kind == QUEUE_READY || kind == QUEUE_LEASED || kind == QUEUE_TAKING;
 }
@@ -209,9 +195,8 @@ static void go_on_behind(struct walker *w, const struct record *record) {
 static int pass(struct walker *w, const struct record *record) {
     const struct emmap_queue_walk *walk = w->report.walk;
     const struct emmap_disk_record *header = &record->header;
-    enum queue_state_kind kind = queue_kind(record->state);
-    const bool known = is_known(kind);
-    if (!known) kind = QUEUE_READY; /* as takers have it */
+    const enum queue_state_kind kind = queue_kind(record->state);
+    const bool known = kind == (record->state & 15);
     const bool hand_over = has_data(kind) && walk->item && header->len_bytes <= walk->data_bytes;
     bool whole = true, ends_well = true;
     int rc = 0;
