@@ -60,6 +60,11 @@ NIF_SOURCES := \
 
 CLI_SOURCES := \
 	cli/main.c \
-	cli/info.c
+	cli/dump.c \
+	cli/info.c \
+	cli/queue.c \
+	cli/term.c \
+	cli/verify.c \
+	cli/words.c
 
-TEST_SOURCES := os/os_testing.c
+TEST_SOURCES := os/os_testing.c cli/term.c cli/words.c

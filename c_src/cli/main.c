@@ -9,17 +9,20 @@ static const struct {
     const char *name, *usage, *what;
     enum cli_status (*run)(int argc, char **argv);
 } commands[] = {
-    {"info", "info [--json] FILE...", "what a file is, without changing it", cli_info},
+    {"info", "info [--json] FILE...", "what a file is", cli_info},
+    {"verify", "verify [--json] FILE...", "read all of a queue: is it sound?", cli_verify},
+    {"dump", "dump [--json] [--limit N] FILE", "the messages of a queue", cli_dump},
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };
 
 static void help(FILE *to) {
     fputs("emmap: look into mapped files\n\nUsage:\n", to);
     for (size_t i = 0; i < COMMANDS; i++)
-        fprintf(to, "  emmap %-28s %s\n", commands[i].usage, commands[i].what);
-    fputs("  emmap --help | --version\n\n"
-          "Exit status: 0, 1 when a file could not be read or is damaged, 2 for a wrong command "
-          "line.\n",
+        fprintf(to, "  emmap %-32s %s\n", commands[i].usage, commands[i].what);
+    fputs("  emmap COMMAND --help | --help | --version\n\n"
+          "No command changes a file, and each may be used on one that is in use.\n\n"
+          "Exit status: 0; 1: a file is damaged; 2: it cannot be read, or the command line is "
+          "wrong.\n",
           to);
 }
 
