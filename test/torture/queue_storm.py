@@ -28,7 +28,7 @@ READY_SECONDS = 60  # for a VM to start and open the queue
 CALL_SECONDS = 30   # a call that takes longer hangs
 AIM_SECONDS = 2   # to find a victim where it is wanted
 # Holds the lock; has a redo record to finish; has a slot in hand; copies a large message in or out.
-AIMS = ["anywhere"] * 4 + ["lock", "redo", "hand", "large", "large"]
+AIMS = ["anywhere"] * 5 + ["lock"] * 3 + ["redo", "hand", "large", "large"]
 
 
 class Worker:
