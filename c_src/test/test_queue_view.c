@@ -535,8 +535,10 @@ static void slots_in_no_list_or_in_two_are_found(void **state) {
     assert_int_equal(look(path)->last.slot, warm);
     set_word(path, link, next);
 
+    /* Where the tail is in the last one, the next opener recovers. */
     set_word(path, LIVE(slots), word_at(path, LIVE(slots)) - 1);
-    assert_true(look(path)->problems > 0);
+    const struct seen *seen = look(path);
+    assert_true(seen->problems > 0 || seen->walked.recovered);
     set_word(path, LIVE(slots), word_at(path, LIVE(slots)) + 1);
     assert_int_equal(look(path)->problems, 0);
 }
