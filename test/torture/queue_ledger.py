@@ -83,7 +83,7 @@ class Ledger:
         self.wrong = {"lost": 0, "doubled": 0, "torn": 0, "made up": 0, "order broken": 0,
                       "errors": 0, "file": 0}
         self.details = []
-        self.durations = []  # (worker, begin, end) of all calls since they were last fetched
+        self.durations = []  # (worker, begin, end, kind) of all calls since they were last fetched
 
     def fault(self, kind, text, n=1):
         self.wrong[kind] += n
@@ -144,7 +144,7 @@ class Ledger:
                 journal.call.claimed = int(fields[0]), int(fields[1])
                 self.claimed_ever.add(journal.call.claimed)
                 if len(fields) > 2:
-                    self.durations.append((journal.worker, journal.call.time, int(fields[2])))
+                    self.durations.append((journal.worker, journal.call.time, int(fields[2]), "try"))
             elif what == "#":
                 self.fault("torn", f"{journal.name}: {line}")
             elif what in ("=", "!", "x"):
@@ -156,8 +156,9 @@ class Ledger:
         if what == "!":
             self.fault("errors", f"{journal.name}: {line}")
         if journal.push or not journal.call.claimed:
-            begin = journal.push[3] if journal.push else journal.call.time
-            self.durations.append((journal.worker, begin, int(fields[0])))
+            begin, kind = ((journal.push[3], f"push of {journal.push[2]}") if journal.push
+                           else (journal.call.time, f"{journal.call.kind} of {journal.call.most}"))
+            self.durations.append((journal.worker, begin, int(fields[0]), kind))
         if journal.push:
             producer, first, n, _ = journal.push
             journal.push = None
