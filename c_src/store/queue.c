@@ -4,7 +4,8 @@
 #include "os/os.h"
 #include "store/queue.h"
 
-enum { WAITS = 5000 }; /* of a millisecond, for who is at a message or at the lock */
+enum { MOST_CLAIMS = 4096 }; /* that are counted one by one */
+enum { WAITS = 5000 };       /* of a millisecond, for who is at a message or at the lock */
 
 /* Where a caller of the library's inside would go and do something else. */
 static bool again(int *rc, unsigned *waited) {
@@ -48,14 +49,39 @@ int emmap_queue_sync(struct emmap_queue *q) {
     return queue_sync(q, &covered);
 }
 
+void queue_lose(struct emmap_queue *q) {
+    pm_fetch64(&queue_live(q)->lost_n);
+    atomic_fetch_add(&queue_live(q)->lost_n, 1);
+    atomic_fetch_add(&q->lost, 1);
+}
+
+/* In a long window no more than there may be: the lock is held meanwhile. */
+static uint64_t count_claims(struct emmap_queue *q) {
+    const struct emmap_disk_live *live = queue_live(q);
+    const uint64_t cursor = queue_get(&live->cursor);
+    struct queue_place at = {queue_get(&live->head), queue_get(&live->head_slot)};
+    struct queue_record record;
+    uint64_t n = 0;
+    for (unsigned i = 0; at.pos < cursor; i++) {
+        if (i == MOST_CLAIMS || queue_record_at(q, true, at, &record)) {
+            const uint64_t window = queue_get(&live->window_n);
+            const uint64_t returned = queue_get(&live->returned_n);
+            const uint64_t most = window > returned ? window - returned : 0;
+            return most < queue_count(q) ? most : queue_count(q);
+        }
+        const enum queue_state_kind kind = queue_kind(queue_get(record.state));
+        if (kind == QUEUE_LEASED || kind == QUEUE_TAKING) n++;
+        at = record.end;
+    }
+    return n;
+}
+
 static void read_live(struct emmap_queue *q, struct emmap_queue_info *info) {
     const struct emmap_disk_live *live = queue_live(q);
     struct queue_record record;
     info->messages = queue_count(q);
     info->bytes = queue_bytes(q);
-    const uint64_t idle = queue_get(&live->returned_n);
-    const uint64_t window = queue_get(&live->window_n);
-    info->claimed = window > idle ? window - idle : 0;
+    info->claimed = count_claims(q);
     info->max_bytes = queue_get(&live->max_bytes);
     info->slots = queue_get(&live->slots);
     info->head = queue_get(&live->head);
@@ -70,7 +96,7 @@ static void read_live(struct emmap_queue *q, struct emmap_queue_info *info) {
 int emmap_queue_info(struct emmap_queue *q, struct emmap_queue_info *info) {
     struct emmap_file_info file;
     *info = (struct emmap_queue_info){
-        .max_message_bytes = q->most_bytes,
+        .max_message_bytes = queue_most_bytes(q),
         .segment_bytes = q->segment_bytes,
         .multi_os = q->multi_os,
         .fixed_size = (q->flags & QUEUE_FLAG_FIXED) != 0,

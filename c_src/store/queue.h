@@ -43,7 +43,7 @@ struct emmap_queue {
     uint64_t me;    /* in the lock */
     uint64_t owner; /* in the states of records */
 
-    uint64_t most_bytes; /* of a message */
+    uint64_t asked_bytes; /* the most of a message, as asked for at open; 0: nothing was */
 
     uint64_t marks; /* of faults, as found when the lock was taken; under it */
     _Atomic bool closed;
@@ -60,8 +60,8 @@ struct emmap_queue {
     /* Callers that wait for the disk together: of the NIF. */
     struct {
         pthread_mutex_t lock;
-        enum { GROUP_IDLE, GROUP_FLUSHING, GROUP_CALLED } state;
-        uint64_t called_ms; /* when one of those who waited was told to flush */
+        enum { GROUP_IDLE, GROUP_COMING, GROUP_FLUSHING } state;
+        uint64_t coming_ms; /* when somebody was sent to a dirty scheduler, to sync */
         struct queue_waiter *waiting;
     } group;
     _Atomic uint32_t interval_ms;                 /* between syncs in the background; 0: none */
@@ -103,6 +103,13 @@ static inline uint64_t queue_count(const struct emmap_queue *q) {
     const uint64_t n =
         queue_get(&live->tail_n) - queue_get(&live->head_n) - queue_get(&live->gap_n);
     return n > INT64_MAX ? 0 : n;
+}
+
+/* The largest message: half of what may be in the queue, which may change at any time. */
+static inline uint64_t queue_most_bytes(const struct emmap_queue *q) {
+    uint64_t most = queue_get(&queue_live(q)->max_bytes) / 2;
+    if (q->asked_bytes && most > q->asked_bytes) most = q->asked_bytes;
+    return most < EMMAP_QUEUE_MOST_BYTES ? most : EMMAP_QUEUE_MOST_BYTES;
 }
 
 /* ----------------------------------------------------------------------------- queue_lock.c */
@@ -349,6 +356,8 @@ void queue_unref(struct emmap_queue *q);
 bool queue_enter(struct emmap_queue *q);
 void queue_leave(struct emmap_queue *q);
 int queue_set_max(struct emmap_queue *q, uint64_t max_bytes); /* waits */
+/* A message that is whole and makes no sense to its reader: told with those found damaged. */
+void queue_lose(struct emmap_queue *q);
 /* A new queue in memory that q has. */
 int queue_make(struct emmap_queue *q, const struct emmap_queue_options *options);
 uint64_t queue_new_bytes(const struct emmap_queue_options *options);

@@ -332,15 +332,6 @@ int queue_set_max(struct emmap_queue *q, uint64_t max_bytes) {
     return queue_unlock(q, 0);
 }
 
-static void set_most(struct emmap_queue *q, const struct emmap_queue_options *options) {
-    struct emmap_disk_live *live = queue_live(q);
-    if (options->max_bytes) (void)queue_set_max(q, options->max_bytes);
-    const uint64_t half = queue_get(&live->max_bytes) / 2;
-    q->most_bytes = half < EMMAP_QUEUE_MOST_BYTES ? half : EMMAP_QUEUE_MOST_BYTES;
-    if (options->max_message_bytes && options->max_message_bytes < q->most_bytes)
-        q->most_bytes = options->max_message_bytes;
-}
-
 /* Takes over the file with success. */
 static int new_queue(struct emmap_file *file, const struct emmap_queue_options *options,
                      struct emmap_queue **out) {
@@ -353,6 +344,7 @@ static int new_queue(struct emmap_file *file, const struct emmap_queue_options *
     q->base_bytes = region_limit(file->region);
     q->file = file;
     q->multi_os = has(options, EMMAP_QUEUE_MULTI_OS);
+    q->asked_bytes = options->max_message_bytes;
     queue_attach(q, &header);
     pthread_mutex_init(&q->space_lock, NULL);
     pthread_mutex_init(&q->sync_lock, NULL);
@@ -362,7 +354,7 @@ static int new_queue(struct emmap_file *file, const struct emmap_queue_options *
     q->handles = 1;
     rc = file->region->shared ? join(q) : open_private(q);
     if (rc == 0) {
-        set_most(q, options);
+        if (options->max_bytes) (void)queue_set_max(q, options->max_bytes);
         *out = q;
         return 0;
     }
@@ -390,12 +382,16 @@ static int open_existing(struct runtime *rt, const char *path,
     if (file->region->shared) {
         pthread_mutex_lock(&rt->lock);
         q = find(rt, file);
-        if (q) q->handles++;
+        /* It was opened so that no other OS process can come in. */
+        if (q && has(options, EMMAP_QUEUE_MULTI_OS) && !q->multi_os) rc = EMMAP_E_LOCKED;
+        if (q && rc == 0) q->handles++;
         pthread_mutex_unlock(&rt->lock);
     }
     if (q) {
         file->flags &= ~(uint32_t)EMMAP_AUTO_UNLINK;
         emmap_file_free(file);
+        if (rc) return rc;
+        if (options->max_bytes) (void)queue_set_max(q, options->max_bytes);
         queue_ref(q);
         *out = q;
         return 0;

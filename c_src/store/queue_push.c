@@ -299,11 +299,12 @@ static int push_small(struct emmap_queue *q, bool wait, const struct queue_data 
 
 int queue_push(struct emmap_queue *q, bool wait, struct queue_data *data, unsigned n,
                uint64_t *end) {
+    const uint64_t most = queue_most_bytes(q);
     uint64_t need = 0;
     bool large = false;
     for (unsigned i = 0; i < n; i++) {
         const uint64_t len = (uint64_t)data[i].head_bytes + data[i].body_bytes;
-        if (len > q->most_bytes) return EMMAP_E_TOO_BIG;
+        if (len > most) return EMMAP_E_TOO_BIG;
         if (len > QUEUE_SMALL_BYTES && !wait) return -EAGAIN;
         data[i].crc =
             crc32c(crc32c(0, data[i].head, data[i].head_bytes), data[i].body, data[i].body_bytes);

@@ -177,7 +177,6 @@ struct emmap_queue *array_queue(uint64_t size_bytes, uint64_t base_bytes, bool f
     q->base = base;
     pthread_mutex_init(&q->space_lock, NULL);
     pthread_mutex_init(&q->sync_lock, NULL);
-    q->most_bytes = EMMAP_QUEUE_MOST_BYTES;
     be_process(q, 1);
     assert_ok(queue_make(q, &options));
     return q;
