@@ -20,6 +20,9 @@ format_error(_Reason, _Stack) ->
 
 words(not_a_handle) -> "not an open mapped file";
 words(not_a_queue) -> "not an open queue";
+words(not_a_map) -> "not a map of options";
+words(not_a_number) -> "not a number of messages, or #{count => Messages, bytes => Bytes}";
+words(not_terms) -> "not a proper list of terms";
 words(not_a_level) -> "not a level of compression, 0 to 9";
 words(not_a_fun) -> "not a fun of the right arity";
 words(not_a_name) -> "not a file name";

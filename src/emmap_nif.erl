@@ -11,7 +11,7 @@
          etf_encode/2, etf_encode_dirty/2, etf_decode/2, etf_decode_dirty/2,
          queue_open/7, queue_close/1, queue_push/2, queue_push_deflated/2, queue_push_many/3,
          queue_take/1, queue_take_many/3, queue_claim/1, queue_ack/1, queue_return/1,
-         queue_peek/4, queue_length/1, queue_erase/1, queue_set_max/2, queue_flush/1,
+         queue_lose/1, queue_peek/4, queue_length/1, queue_erase/1, queue_set_max/2, queue_flush/1,
          queue_info/1, queue_sync/1, queue_sync_join/1, queue_sync_leave/2,
          queue_interval/2]).
 -export_type([handle/0, badarg/0]).
@@ -25,7 +25,7 @@
        etf_encode/2, etf_encode_dirty/2, etf_decode/2, etf_decode_dirty/2,
        queue_open/7, queue_close/1, queue_push/2, queue_push_deflated/2, queue_push_many/3,
        queue_take/1, queue_take_many/3, queue_claim/1, queue_ack/1, queue_return/1,
-       queue_peek/4, queue_length/1, queue_erase/1, queue_set_max/2, queue_flush/1,
+       queue_lose/1, queue_peek/4, queue_length/1, queue_erase/1, queue_set_max/2, queue_flush/1,
        queue_info/1, queue_sync/1, queue_sync_join/1, queue_sync_leave/2,
        queue_interval/2]).
 -on_load(init/0).
@@ -205,14 +205,18 @@ queue_push_deflated(_Handle, _Deflated) -> erlang:nif_error(not_loaded).
     ok | {again, [term()], non_neg_integer()} | {error, {pos_integer(), term()}} | failed().
 queue_push_many(_Handle, _Terms, _Done) -> erlang:nif_error(not_loaded).
 
--spec queue_take(handle()) -> {ok, term()} | empty | again | failed().
+-spec queue_take(handle()) ->
+    {ok, term()} | {deflated, binary()} | claim | empty | again | failed().
 queue_take(_Handle) -> erlang:nif_error(not_loaded).
 
 -spec queue_take_many(handle(), non_neg_integer(), non_neg_integer()) ->
-    {ok, [term()]} | [{ok, term()} | {deflated, binary()}] | empty | again | large | failed().
+    {ok, [term()], non_neg_integer()} |
+    {mixed, [{ok, term()} | {deflated, binary()}], non_neg_integer()} |
+    {large | claim, non_neg_integer()} | empty | again | failed().
 queue_take_many(_Handle, _N, _Bytes) -> erlang:nif_error(not_loaded).
 
--spec queue_claim(handle()) -> {ok, reference(), term()} | empty | again | failed().
+-spec queue_claim(handle()) ->
+    {ok, reference(), term()} | {deflated, reference(), binary()} | empty | again | failed().
 queue_claim(_Handle) -> erlang:nif_error(not_loaded).
 
 -spec queue_ack(reference()) -> ok | again | failed().
@@ -221,8 +225,12 @@ queue_ack(_Claim) -> erlang:nif_error(not_loaded).
 -spec queue_return(reference()) -> ok | again | failed().
 queue_return(_Claim) -> erlang:nif_error(not_loaded).
 
+-spec queue_lose(handle()) -> ok | failed().
+queue_lose(_Handle) -> erlang:nif_error(not_loaded).
+
 -spec queue_peek(handle(), boolean(), non_neg_integer(), non_neg_integer()) ->
-    {ok, term(), non_neg_integer(), non_neg_integer()} | empty | again | failed().
+    {ok, term(), non_neg_integer(), non_neg_integer()} |
+    {deflated, binary(), non_neg_integer(), non_neg_integer()} | empty | again | failed().
 queue_peek(_Handle, _Backwards, _Pos, _Slot) -> erlang:nif_error(not_loaded).
 
 -spec queue_length(handle()) -> non_neg_integer() | again | failed().
@@ -249,5 +257,5 @@ queue_sync_join(_Handle) -> erlang:nif_error(not_loaded).
 -spec queue_sync_leave(handle(), reference()) -> boolean() | badarg().
 queue_sync_leave(_Handle, _Ref) -> erlang:nif_error(not_loaded).
 
--spec queue_interval(handle(), pos_integer()) -> ok | failed().
+-spec queue_interval(handle(), non_neg_integer()) -> ok | failed().
 queue_interval(_Handle, _Ms) -> erlang:nif_error(not_loaded).

@@ -67,6 +67,8 @@
 -define(BADARG(Bad, Args), error(badarg, Args, emmap_error:info(Bad))).
 -define(NO_QUEUE(Args), ?BADARG({badarg, 1, not_a_queue}, Args)).
 -define(LOCK_TIMEOUT_MS, 5000).
+-define(SYNC_WAIT_MS, 300).
+-define(MOST_BYTES, 1 bsl 30). % of a message
 
 %%------------------------------------------------------------------------------ open and close
 
@@ -81,32 +83,32 @@ open(File) -> open(File, #{}).
 %% file of another kind), `old_format' (a queue of emmap 2), `corrupt', `truncated': the file is left as
 %% it was; `enospc', `eacces', ...
 -spec open(file:name_all(), options()) -> {ok, queue()} | {error, reason()}.
-open(File, Options) when is_map(Options) ->
-    open_checked(File, maps:to_list(Options), [File, Options]);
 open(File, Options) ->
-    open_checked(File, Options, [File, Options]).
+    case open_any(File, Options, []) of
+        {badarg, _, _} = Bad -> ?BADARG(Bad, [File, Options]);
+        Result -> Result
+    end.
 
 %% @doc As {@link open/2}, with the size as version 2 has it; of an old file it is without meaning.
 %% The options of {@link open/2}, as a list too; and of version 2: `create', `read', `write', `shared' are
 %% implied, `{max_inc_size, N}' is without effect: the file grows by segments.
 -spec open(file:name_all(), non_neg_integer(), options()) -> {ok, queue()} | {error, reason()}.
 open(File, Size, Options) when is_integer(Size), Size >= 0 ->
-    List = case is_map(Options) of true -> maps:to_list(Options); false -> Options end,
-    case is_list(List) of
-        true -> open_checked(File, List ++ [{size, Size}], [File, Size, Options]);
-        false -> ?BADARG({badarg, 3, not_a_list}, [File, Size, Options])
+    case open_any(File, Options, [{size, Size}]) of
+        {badarg, 2, Why} -> ?BADARG({badarg, 3, Why}, [File, Size, Options]);
+        {badarg, _, _} = Bad -> ?BADARG(Bad, [File, Size, Options]);
+        Result -> Result
     end;
 open(File, Size, Options) ->
     ?BADARG({badarg, 2, not_an_integer}, [File, Size, Options]).
 
-open_checked(File, Options, Args) ->
-    Name = case emmap_name:native(File) of
-               error -> ?BADARG({badarg, 1, not_a_name}, Args);
-               Native -> Native
-           end,
-    case options(Options, #{}) of
-        {ok, Map} -> open_file(Name, Map);
-        {error, Bad} -> ?BADARG({badarg, erlang:length(Args), Bad}, Args)
+open_any(File, Options, Size) when is_map(Options) ->
+    open_any(File, maps:to_list(Options), Size);
+open_any(File, Options, Size) ->
+    case {emmap_name:native(File), options(Options, Size, #{})} of
+        {error, _} -> {badarg, 1, not_a_name};
+        {_, {error, Bad}} -> {badarg, 2, Bad};
+        {Name, {ok, Map}} -> open_file(Name, Map)
     end.
 
 open_file(Name, Map) ->
@@ -124,24 +126,25 @@ open_file(Name, Map) ->
     _ = Get(create, true) andalso filelib:ensure_dir(Name),
     case emmap_nif:queue_open(Name, Flags, Get(mode, 0), Get(size, 0), Max, Get(max_message, 0), Safe) of
         {ok, Handle, _Existed} ->
-            Q = #emmap_queue{handle = Handle, compressed = Get(compressed, 0), safe = Safe,
-                             durability = durability(Handle, Get(durability, process))},
-            tell_recovery(Name, Q),
-            {ok, Q};
+            opened(Name, Handle, Get(durability, process),
+                   #emmap_queue{handle = Handle, compressed = Get(compressed, 0), safe = Safe});
         {error, locked} = Error ->
             logger:warning("emmap_queue: ~ts is open in OS process ~s", [Name, owner(Name)]),
             Error;
-        {badarg, _, _} = Bad ->
-            ?BADARG(Bad, [Name, Map]);
-        {error, _} = Error ->
-            Error
+        Other ->
+            Other
     end.
 
-durability(Handle, {interval, Ms}) ->
-    ok = emmap_nif:queue_interval(Handle, Ms),
-    process;
-durability(_Handle, Durability) ->
-    Durability.
+opened(Name, Handle, Durability, Q) ->
+    case durability(Handle, Durability) of
+        ok when Durability =:= sync -> told(Name, Q#emmap_queue{durability = sync});
+        ok -> told(Name, Q);
+        {error, _} = Error -> _ = emmap_nif:queue_close(Handle), Error
+    end.
+
+durability(_Handle, process) -> ok;
+durability(Handle, sync) -> emmap_nif:queue_interval(Handle, 0);
+durability(Handle, {interval, Ms}) -> emmap_nif:queue_interval(Handle, Ms).
 
 %% The number of the first participant, who is the only one where there may be one.
 owner(Name) ->
@@ -157,50 +160,61 @@ owner(Name) ->
         {error, _} -> "?"
     end.
 
-tell_recovery(Name, Q) ->
+told(Name, Q) ->
     case info(Q) of
         #{recovered := true, length := N, lost := Lost} ->
             Level = case Lost of 0 -> notice; _ -> warning end,
             logger:log(Level, "emmap_queue: ~ts was recovered: ~b messages, ~b lost", [Name, N, Lost]);
         _ ->
             ok
-    end.
+    end,
+    {ok, Q}.
 
-options([], Map) ->
+%% The first of several counts, and the size of open/3 last.
+options([], [], Map) ->
     {ok, Map};
-options([Implied | Rest], Map) when Implied =:= read; Implied =:= write; Implied =:= shared ->
-    options(Rest, Map);
-options([{max_inc_size, N} | Rest], Map) when is_integer(N), N > 0 ->
-    options(Rest, Map);
-options([{chmod, Mode} | Rest], Map) ->
-    options([{mode, Mode} | Rest], Map);
-options([Key | Rest], Map) when is_atom(Key) ->
-    options([{Key, true} | Rest], Map);
-options([{Key, Value} = Option | Rest], Map) ->
+options([], Last, Map) ->
+    options(Last, [], Map);
+options([Key | Rest], Last, Map) when is_atom(Key) ->
+    options([{Key, true} | Rest], Last, Map);
+options([{chmod, Mode} | Rest], Last, Map) ->
+    options([{mode, Mode} | Rest], Last, Map);
+options([{Key, Value} = Option | Rest], Last, Map) ->
     case option(Key, Value) of
-        ok -> options(Rest, maps:merge(#{Key => Value}, Map));
+        ok -> options(Rest, Last, maps:merge(#{Key => Value}, Map));
+        ignored -> options(Rest, Last, Map);
         unknown -> {error, {option, Option}};
         bad -> {error, {value, Option}}
     end;
-options([Other | _], _Map) ->
+options([Other | _], _Last, _Map) ->
     {error, {option, Other}};
-options(_, _Map) ->
+options(_, _Last, _Map) ->
     {error, not_a_list}.
+
+-define(IS_SIZE(N), is_integer(N) andalso N >= 0 andalso N < 1 bsl 64 - 1).
 
 option(Key, Value) when Key =:= create; Key =:= multi_os; Key =:= fixed_size; Key =:= private;
                         Key =:= auto_unlink; Key =:= force; Key =:= safe ->
     is(is_boolean(Value));
-option(size, N) -> is(is_integer(N) andalso N >= 0);
-option(max_size, N) -> is(N =:= infinity orelse is_integer(N) andalso N > 0);
-option(max_message, N) -> is(is_integer(N) andalso N > 0);
+option(size, N) -> is(?IS_SIZE(N));
+option(max_size, N) -> is(N =:= infinity orelse ?IS_SIZE(N) andalso N > 0);
+option(max_message, N) -> is(?IS_SIZE(N) andalso N > 0);
 option(mode, N) -> is(is_integer(N) andalso N > 0 andalso N =< 8#7777);
 option(compressed, N) -> is(is_integer(N) andalso N >= 0 andalso N =< 9);
-option(durability, {interval, Ms}) -> is(is_integer(Ms) andalso Ms > 0);
+option(durability, {interval, Ms}) -> is(is_integer(Ms) andalso Ms > 0 andalso Ms < 1 bsl 32);
 option(durability, D) -> is(D =:= process orelse D =:= sync);
+option(max_inc_size, N) -> ignored(?IS_SIZE(N));
+option(Key, Value) when Key =:= read; Key =:= write; Key =:= shared; Key =:= lock; Key =:= nolock;
+                        Key =:= direct; Key =:= fit; Key =:= populate; Key =:= nonblock;
+                        Key =:= noreserve; Key =:= nocache; Key =:= debug ->
+    ignored(Value =:= true);
 option(_, _) -> unknown.
 
 is(true) -> ok;
 is(false) -> bad.
+
+ignored(true) -> ignored;
+ignored(false) -> bad.
 
 %% @doc Ends the use of a handle; again: ok. The queue closes with its last handle.
 -spec close(queue()) -> ok.
@@ -223,14 +237,23 @@ sync(Q) -> ?NO_QUEUE([Q]).
 %% @doc Changes a queue in use: `#{max_size => Bytes | infinity}'.
 -spec set(queue(), #{max_size => pos_integer() | infinity}) -> ok | {error, reason()}.
 set(?IS_QUEUE(H) = Q, Options) when is_map(Options) ->
-    case maps:to_list(Options) of
-        [{max_size, infinity}] -> emmap_nif:queue_set_max(H, 16#FFFFFFFFFFFFFFFF);
-        [{max_size, N}] when is_integer(N), N > 0 -> emmap_nif:queue_set_max(H, N);
+    case maps:to_list(maps:without([max_size], Options)) of
         [] -> ok;
         [Option | _] -> ?BADARG({badarg, 2, {option, Option}}, [Q, Options])
+    end,
+    case Options of
+        #{max_size := infinity} ->
+            emmap_nif:queue_set_max(H, 16#FFFFFFFFFFFFFFFF);
+        #{max_size := Max} ->
+            case option(max_size, Max) of
+                ok -> emmap_nif:queue_set_max(H, Max);
+                bad -> ?BADARG({badarg, 2, {value, {max_size, Max}}}, [Q, Options])
+            end;
+        #{} ->
+            ok
     end;
 set(?IS_QUEUE(_) = Q, Options) ->
-    ?BADARG({badarg, 2, not_a_list}, [Q, Options]);
+    ?BADARG({badarg, 2, not_a_map}, [Q, Options]);
 set(Q, Options) ->
     ?NO_QUEUE([Q, Options]).
 
@@ -264,10 +287,11 @@ metadata(Q) ->
 push(#emmap_queue{handle = H, durability = process, compressed = 0} = Q, Term) ->
     case emmap_nif:queue_push(H, Term) of
         ok -> ok;
-        Other -> pushed(Other, Q, fun() -> emmap_nif:queue_push(H, Term) end, [Q, Term])
+        Other -> pushed(Other, Q, fun() -> emmap_nif:queue_push(H, Term) end)
     end;
 push(#emmap_queue{handle = H, compressed = 0} = Q, Term) ->
-    pushed(emmap_nif:queue_push(H, Term), Q, fun() -> emmap_nif:queue_push(H, Term) end, [Q, Term]);
+    Push = fun() -> emmap_nif:queue_push(H, Term) end,
+    pushed(Push(), Q, Push);
 push(#emmap_queue{compressed = Level} = Q, Term) ->
     push(Q, Term, Level);
 push(Q, Term) ->
@@ -278,55 +302,70 @@ push(Q, Term) ->
 push(?IS_QUEUE(_) = Q, Term, 0) ->
     push(Q#emmap_queue{compressed = 0}, Term);
 push(?IS_QUEUE(H) = Q, Term, Level) when is_integer(Level), Level >= 1, Level =< 9 ->
-    Data = deflate(term_to_binary(Term, [{minor_version, 2}]), Level),
-    Push = fun() -> emmap_nif:queue_push_deflated(H, Data) end,
-    pushed(Push(), Q, Push, [Q, Term, Level]);
+    case deflate(Term, Level) of
+        larger ->
+            push(Q#emmap_queue{compressed = 0}, Term);
+        {error, _} = Error ->
+            Error;
+        Data ->
+            Push = fun() -> emmap_nif:queue_push_deflated(H, Data) end,
+            pushed(Push(), Q, Push)
+    end;
 push(?IS_QUEUE(_) = Q, Term, Level) ->
     ?BADARG({badarg, 3, not_a_level}, [Q, Term, Level]);
 push(Q, Term, Level) ->
     ?NO_QUEUE([Q, Term, Level]).
 
-pushed(again, Q, Push, Args) ->
-    pushed(again(Push), Q, Push, Args);
-pushed(ok, #emmap_queue{durability = sync, handle = H}, _Push, _Args) ->
-    sync_pushed(H);
-pushed({badarg, _, _} = Bad, _Q, _Push, Args) ->
-    ?BADARG(Bad, Args);
-pushed(Result, _Q, _Push, _Args) ->
-    Result.
+pushed(again, Q, Push) -> pushed(again(Push), Q, Push);
+pushed(ok, #emmap_queue{durability = sync, handle = H}, _Push) -> sync_pushed(H);
+pushed(Result, _Q, _Push) -> Result.
 
 %% Together with the others that wait for the disk: one syncs for all that have come by then.
 sync_pushed(H) ->
     case emmap_nif:queue_sync_join(H) of
-        {wait, Ref} ->
-            receive
-                {emmap_queue, Ref, again} -> sync_pushed(H);
-                {emmap_queue, Ref, Result} -> Result
-            after 1000 ->
-                %% Who was to be the next to sync may have died.
-                case emmap_nif:queue_sync_leave(H, Ref) of
-                    true -> sync_pushed(H);
-                    false -> receive {emmap_queue, Ref, again} -> sync_pushed(H);
-                                     {emmap_queue, Ref, Result} -> Result
-                             end
-                end
-            end;
-        again ->
-            with_again(fun() -> sync_pushed(H) end);
-        Result ->
-            Result
+        {wait, Ref} -> synced(H, Ref);
+        again -> with_again(fun() -> sync_pushed(H) end);
+        Result -> Result
+    end.
+
+%% Who was to be the next to sync may have died.
+synced(H, Ref) ->
+    receive
+        {emmap_queue, Ref, again} -> sync_pushed(H);
+        {emmap_queue, Ref, Result} -> Result
+    after ?SYNC_WAIT_MS ->
+        case emmap_nif:queue_sync_leave(H, Ref) of
+            true -> sync_pushed(H);
+            false -> receive {emmap_queue, Ref, again} -> sync_pushed(H);
+                             {emmap_queue, Ref, Result} -> Result
+                     end
+        end
     end.
 
 %% @doc Appends the terms of a list, in their order. `{error, Reason}': none of them was; `{error, {N,
 %% Reason}}': the first N are in the queue. Up to 32 KiB, or 256 terms, appear at once.
 -spec push_many(queue(), [term()]) -> ok | {error, reason() | {pos_integer(), reason()}}.
-push_many(#emmap_queue{compressed = Level} = Q, Terms) when Level > 0, is_list(Terms) ->
-    push_each(Q, Terms, 0);
-push_many(?IS_QUEUE(H) = Q, Terms) ->
-    Args = [Q, Terms],
-    pushed(push_list(H, Terms, 0), Q, fun() -> {error, busy} end, Args);
+push_many(#emmap_queue{compressed = Level, handle = H} = Q, Terms) ->
+    case is_proper(Terms) of
+        true when Level > 0 -> push_each(Q, Terms, 0);
+        true -> pushed_many(push_list(H, Terms, 0), Q);
+        false -> ?BADARG({badarg, 2, not_terms}, [Q, Terms])
+    end;
 push_many(Q, Terms) ->
     ?NO_QUEUE([Q, Terms]).
+
+is_proper(List) -> is_list(List) andalso try erlang:length(List) >= 0 catch error:badarg -> false end.
+
+%% Those that went are promised to be on the disk, even if others did not.
+pushed_many({error, Reason}, _Q) when not is_tuple(Reason) ->
+    {error, Reason};
+pushed_many(Result, #emmap_queue{durability = sync, handle = H}) ->
+    case sync_pushed(H) of
+        ok -> Result;
+        {error, _} = Error -> Error
+    end;
+pushed_many(Result, _Q) ->
+    Result.
 
 push_list(H, Terms, Done) ->
     case emmap_nif:queue_push_many(H, Terms, Done) of
@@ -359,16 +398,29 @@ push_each(Q, [Term | Terms], N) ->
 -spec take(queue()) -> {ok, term()} | empty | {error, reason()}.
 take(?IS_QUEUE(H) = Q) ->
     case emmap_nif:queue_take(H) of
-        {ok, {deflated, _} = Deflated} -> inflated(Deflated, Q);
         {ok, _} = Taken -> Taken;
+        empty -> empty;
         again -> taken(again(fun() -> emmap_nif:queue_take(H) end), Q);
-        Other -> Other
+        Other -> taken(Other, Q)
     end;
 take(Q) ->
     ?NO_QUEUE([Q]).
 
-taken({ok, {deflated, _} = Deflated}, Q) -> inflated(Deflated, Q);
+taken({deflated, Deflated}, Q) -> told_inflated(Deflated, Q);
+taken(claim, Q) -> take_claimed(Q);
 taken(Result, _Q) -> Result.
+
+%% A message that is not taken before it has been seen into.
+take_claimed(Q) ->
+    case claim(Q) of
+        {ok, Claim, Term} ->
+            case ack(Claim) of
+                ok -> {ok, Term};
+                {error, _} = Error -> Error
+            end;
+        Other ->
+            Other
+    end.
 
 %% @doc Takes up to N messages, or as many as `#{count => N, bytes => Bytes}' says: at least one if
 %% there is one. `[]': the queue is empty. The bytes are those of the external term format.
@@ -377,45 +429,61 @@ taken(Result, _Q) -> Result.
 take_many(?IS_QUEUE(_) = Q, N) when is_integer(N), N >= 0 ->
     take_list(Q, N, infinity, []);
 take_many(?IS_QUEUE(_) = Q, #{} = Limits) ->
-    take_list(Q, maps:get(count, Limits, 1 bsl 30), maps:get(bytes, Limits, infinity), []);
+    case [Limit || Limit <- maps:to_list(Limits), limit(Limit) =/= ok] of
+        [] -> take_list(Q, maps:get(count, Limits, infinity), maps:get(bytes, Limits, infinity), []);
+        [Limit | _] -> ?BADARG({badarg, 2, {limit(Limit), Limit}}, [Q, Limits])
+    end;
 take_many(?IS_QUEUE(_) = Q, Other) ->
-    ?BADARG({badarg, 2, not_a_count}, [Q, Other]);
+    ?BADARG({badarg, 2, not_a_number}, [Q, Other]);
 take_many(Q, N) ->
     ?NO_QUEUE([Q, N]).
 
+limit({count, N}) when is_integer(N), N >= 0 -> ok;
+limit({bytes, N}) when is_integer(N), N > 0 -> ok;
+limit({Key, _}) when Key =:= count; Key =:= bytes -> value;
+limit(_) -> option.
+
+-define(BATCH, 256).
+-define(BATCH_BYTES, 65536).
+
+%% An atom is more than any number.
 take_list(_Q, 0, _Bytes, Taken) ->
     lists:reverse(Taken);
-take_list(#emmap_queue{safe = true} = Q, N, Bytes, Taken) ->
-    take_single(Q, N, Bytes, Taken);
 take_list(?IS_QUEUE(H) = Q, N, Bytes, Taken) ->
-    Most = min(Bytes, 65536),
-    case with_again(fun() -> emmap_nif:queue_take_many(H, N, Most) end) of
-        empty -> lists:reverse(Taken);
-        large when Taken =:= []; Bytes =:= infinity -> take_single(Q, N, Bytes, Taken);
-        large -> lists:reverse(Taken);
-        {ok, Terms} when Taken =:= [], erlang:length(Terms) =:= N -> Terms;
-        {ok, Terms} when is_integer(Bytes) -> lists:reverse(Taken, Terms);
-        {ok, Terms} -> take_list(Q, N - erlang:length(Terms), Bytes, lists:reverse(Terms, Taken));
-        List when is_list(List), is_integer(Bytes) -> lists:reverse(Taken, values(List, Q));
-        List when is_list(List) ->
-            take_list(Q, N - erlang:length(List), Bytes, lists:reverse(values(List, Q), Taken));
-        {error, _} when Taken =/= [] -> lists:reverse(Taken);
-        {error, _} = Error -> Error
+    case with_again(fun() -> emmap_nif:queue_take_many(H, min(N, ?BATCH), min(Bytes, ?BATCH_BYTES)) end) of
+        {ok, Terms, _} when Taken =:= [], erlang:length(Terms) =:= N ->
+            Terms;
+        {ok, Terms, Used} ->
+            take_more(Q, less(N, erlang:length(Terms)), less(Bytes, Used), lists:reverse(Terms, Taken));
+        {mixed, List, Used} ->
+            Terms = values(List, Q),
+            take_more(Q, less(N, erlang:length(Terms)), less(Bytes, Used), lists:reverse(Terms, Taken));
+        {large, Len} when Taken =:= []; Len =< Bytes ->
+            take_one(take(Q), Q, N, less(Bytes, Len), Taken);
+        {claim, Len} ->
+            take_one(take_claimed(Q), Q, N, less(Bytes, Len), Taken);
+        {error, _} = Error when Taken =:= [] ->
+            Error;
+        _ -> % empty, large, an error for the next call
+            lists:reverse(Taken)
     end.
 
-take_single(Q, N, Bytes, Taken) ->
-    case take(Q) of
-        {ok, Term} when is_integer(Bytes) -> lists:reverse(Taken, [Term]);
-        {ok, Term} -> take_list(Q, N - 1, Bytes, [Term | Taken]);
-        empty -> lists:reverse(Taken);
-        {error, _} when Taken =/= [] -> lists:reverse(Taken);
-        {error, _} = Error -> Error
-    end.
+take_one({ok, Term}, Q, N, Bytes, Taken) -> take_more(Q, less(N, 1), Bytes, [Term | Taken]);
+take_one({error, _} = Error, _Q, _N, _Bytes, []) -> Error;
+take_one(_, _Q, _N, _Bytes, Taken) -> lists:reverse(Taken).
 
+take_more(_Q, _N, Bytes, Taken) when Bytes =< 0 -> lists:reverse(Taken);
+take_more(Q, N, Bytes, Taken) -> take_list(Q, N, Bytes, Taken).
+
+less(infinity, _By) -> infinity;
+less(N, By) -> N - By.
+
+%% What is no term has been told.
 values(List, Q) ->
-    lists:flatmap(fun({ok, Term}) -> [Term];
-                     ({deflated, _} = Deflated) ->
-                          case inflated(Deflated, Q) of
+    lists:flatmap(fun({ok, Term}) ->
+                          [Term];
+                     ({deflated, Deflated}) ->
+                          case told_inflated(Deflated, Q) of
                               {ok, Term} -> [Term];
                               {error, _} -> []
                           end
@@ -467,25 +535,35 @@ try_pop(Q, F) ->
 -spec try_pop_and_purge(queue(), fun((term()) -> Result)) -> Result | nil.
 try_pop_and_purge(Q, F) -> try_pop(Q, F).
 
-claimed(?IS_QUEUE(H) = Q, F) ->
-    case with_again(fun() -> emmap_nif:queue_claim(H) end) of
-        {ok, Claim, {deflated, _} = Deflated} ->
-            case inflated(Deflated, Q) of
-                {ok, Term} -> run(Claim, Term, F);
-                {error, Reason} -> error({emmap, Reason})
-            end;
+claimed(Q, F) ->
+    case claim(Q) of
         {ok, Claim, Term} -> run(Claim, Term, F);
         empty -> empty;
         {error, Reason} -> error({emmap, Reason})
     end.
 
+claim(?IS_QUEUE(H) = Q) ->
+    case with_again(fun() -> emmap_nif:queue_claim(H) end) of
+        {deflated, Claim, Deflated} ->
+            case told_inflated(Deflated, Q) of
+                {ok, Term} -> {ok, Claim, Term};
+                {error, corrupt} = Error -> _ = ack(Claim), Error;
+                {error, _} = Error -> _ = return(Claim), Error
+            end;
+        Other ->
+            Other
+    end.
+
+ack(Claim) -> with_again(fun() -> emmap_nif:queue_ack(Claim) end).
+return(Claim) -> with_again(fun() -> emmap_nif:queue_return(Claim) end).
+
 run(Claim, Term, F) ->
     try F(Term) of
-        {ack, Result} -> ended(with_again(fun() -> emmap_nif:queue_ack(Claim) end), Result);
-        {return, Result} -> ended(with_again(fun() -> emmap_nif:queue_return(Claim) end), Result)
+        {ack, Result} -> ended(ack(Claim), Result);
+        {return, Result} -> ended(return(Claim), Result)
     catch
         Class:Reason:Stack ->
-            _ = with_again(fun() -> emmap_nif:queue_return(Claim) end),
+            _ = return(Claim),
             erlang:raise(Class, Reason, Stack)
     end.
 
@@ -532,7 +610,7 @@ fold(Q, Backwards, Pos, Slot, Acc, F) ->
 
 look(?IS_QUEUE(H) = Q, Backwards, Pos, Slot) ->
     case with_again(fun() -> emmap_nif:queue_peek(H, Backwards, Pos, Slot) end) of
-        {ok, {deflated, _} = Deflated, NextPos, NextSlot} ->
+        {deflated, Deflated, NextPos, NextSlot} ->
             case inflated(Deflated, Q) of
                 {ok, Term} -> {ok, Term, NextPos, NextSlot};
                 {error, Reason} -> error({emmap, Reason})
@@ -637,31 +715,46 @@ again(Call, Tries, Until) ->
 
 %% The length comes first, so that nobody inflates more than that.
 deflate(Term, Level) ->
-    Z = zlib:open(),
-    try
-        ok = zlib:deflateInit(Z, Level),
-        Deflated = zlib:deflate(Z, Term, finish),
-        iolist_to_binary([<<(byte_size(Term)):32/little>> | Deflated])
-    after
-        zlib:close(Z)
+    Bytes = term_to_binary(Term, [{minor_version, 2}]),
+    case byte_size(Bytes) of
+        Size when Size > ?MOST_BYTES ->
+            {error, too_big};
+        Size ->
+            Z = zlib:open(),
+            try
+                ok = zlib:deflateInit(Z, Level),
+                case iolist_to_binary([<<Size:32/little>> | zlib:deflate(Z, Bytes, finish)]) of
+                    Deflated when byte_size(Deflated) < Size -> Deflated;
+                    _ -> larger
+                end
+            after
+                zlib:close(Z)
+            end
     end.
 
-inflated({deflated, <<Size:32/little, Deflated/binary>>}, #emmap_queue{safe = Safe}) ->
+%% Of a message that is taken: if it is no term it is counted among the lost.
+told_inflated(Deflated, ?IS_QUEUE(H) = Q) ->
+    case inflated(Deflated, Q) of
+        {error, corrupt} = Error -> _ = emmap_nif:queue_lose(H), Error;
+        Result -> Result
+    end.
+
+inflated(<<Size:32/little, Deflated/binary>>, #emmap_queue{safe = Safe}) when Size =< ?MOST_BYTES ->
     try inflate(Deflated, Size) of
-        <<131, Tag, _/binary>> = Term when Tag =/= 80 ->
-            {ok, binary_to_term(Term, [safe || Safe])};
-        _ -> {error, corrupt}
+        Term -> emmap_nif:etf_decode_dirty(Term, Safe)
     catch
         error:_ -> {error, corrupt}
     end;
-inflated({deflated, _}, _Q) ->
+inflated(_Deflated, _Q) ->
     {error, corrupt}.
 
 inflate(Deflated, Size) ->
     Z = zlib:open(),
     try
         ok = zlib:inflateInit(Z),
-        inflate(Z, zlib:safeInflate(Z, Deflated), Size, [])
+        Term = inflate(Z, zlib:safeInflate(Z, Deflated), Size, []),
+        ok = zlib:inflateEnd(Z),
+        Term
     after
         zlib:close(Z)
     end.

@@ -17,6 +17,7 @@
     X(bytes)          \
     X(claimed)        \
     X(deflated)       \
+    X(claim)          \
     X(empty)          \
     X(head)           \
     X(infinity)       \
@@ -24,6 +25,7 @@
     X(length)         \
     X(lost)           \
     X(max_message)    \
+    X(mixed)          \
     X(max_size)       \
     X(multi_os)       \
     X(oldest)         \
@@ -209,6 +211,7 @@ int nif_queue_open_types(ErlNifEnv *env);
     X(queue_claim, 1, 0)                                  \
     X(queue_ack, 1, 0)                                    \
     X(queue_return, 1, 0)                                 \
+    X(queue_lose, 1, 0)                                   \
     X(queue_peek, 4, 0)                                   \
     X(queue_length, 1, 0)                                 \
     X(queue_erase, 1, ERL_NIF_DIRTY_JOB_IO_BOUND)         \

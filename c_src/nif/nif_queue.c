@@ -17,6 +17,9 @@ enum { STACK_BYTES = 4096, BATCH = 256 };
 /* Decoded in one call on a normal scheduler: a millisecond at the worst, of small maps. */
 enum { NORMAL_BATCH_BYTES = 16 << 10 };
 
+/* So many messages are passed by in a call on a normal scheduler. */
+enum { LONG_WINDOW = 2000 };
+
 struct handle {
     struct emmap_queue *q;
     _Atomic bool closed, promises; /* the disk, by an interval */
@@ -25,7 +28,7 @@ struct handle {
 
 /* A message that its caller works on; it comes back when the term is collected before it has ended. */
 struct claim {
-    struct emmap_queue *q;
+    struct handle *handle; /* kept: it is not closed by the collector meanwhile */
     struct queue_message message;
     _Atomic bool ended;
     struct pool_job job;
@@ -41,9 +44,18 @@ struct closing {
     struct emmap_queue *q;
 };
 
+static void dismiss(struct emmap_queue *q);
+
+static void close_queue(struct emmap_queue *q) {
+    queue_ref(q);
+    emmap_queue_close(q);
+    if (atomic_load(&q->closed)) dismiss(q);
+    queue_unref(q);
+}
+
 static void close_job(struct pool_job *job) {
     struct closing *closing = (struct closing *)(void *)job;
-    emmap_queue_close(closing->q);
+    close_queue(closing->q);
     free(closing);
 }
 
@@ -62,23 +74,22 @@ static void queue_destroy(ErlNifEnv *env, void *object) {
 
 static void return_job(struct pool_job *job) {
     struct claim *claim = (struct claim *)(void *)((char *)job - offsetof(struct claim, job));
-    while (queue_return(claim->q, true, &claim->message) == QUEUE_SPUN)
+    while (queue_return(claim->handle->q, true, &claim->message) == QUEUE_SPUN)
         ;
-    queue_unref(claim->q);
+    enif_release_resource(claim->handle);
     free(claim);
 }
 
 static void claim_destroy(ErlNifEnv *env, void *object) {
     (void)env;
     struct claim *claim = object;
-    if (!claim->q) return;
-    if (atomic_exchange(&claim->ended, true)) {
-        queue_unref(claim->q);
+    if (!claim->handle) return;
+    struct claim *copy = atomic_load(&claim->ended) ? NULL : malloc(sizeof *copy);
+    if (!copy) {
+        enif_release_resource(claim->handle);
         return;
     }
-    struct claim *copy = malloc(sizeof *copy);
-    if (!copy) return;
-    copy->q = claim->q;
+    copy->handle = claim->handle;
     copy->message = claim->message;
     copy->job.run = return_job;
     pool_run(&copy->job);
@@ -167,7 +178,7 @@ ERL_NIF_TERM nif_queue_close_1(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv
     (void)argc;
     struct handle *h = get_handle(env, argv[0]);
     if (!h) return nif_badarg(env, 1, atoms.not_a_handle_);
-    if (!atomic_exchange(&h->closed, true)) emmap_queue_close(h->q);
+    if (!atomic_exchange(&h->closed, true)) close_queue(h->q);
     return atoms.ok_;
 }
 
@@ -181,7 +192,7 @@ static int push_term(ErlNifEnv *env, struct emmap_queue *q, bool dirty, ERL_NIF_
                      uint64_t *end, uint64_t *len) {
     struct etf_buffer buffer;
     etf_buffer_init(&buffer);
-    int rc = etf_encode(env, term, q->most_bytes, dirty, &buffer);
+    int rc = etf_encode(env, term, queue_most_bytes(q), dirty, &buffer);
     if (rc == 0) {
         struct queue_data data = {.head = buffer.data,
                                   .head_bytes = (uint32_t)buffer.len,
@@ -233,15 +244,23 @@ ERL_NIF_TERM nif_queue_push_2(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[
     return pushed(env, q, rc, end, len);
 }
 
-/* queue_push_deflated(Handle, Binary) -> ok | again | {error, Reason} */
+/* queue_push_deflated(Handle, Binary) -> ok | again | {error, Reason}: the term's size, which is what
+ * is limited, and what it deflates to. */
 ERL_NIF_TERM nif_queue_push_deflated_2(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     (void)argc;
     ERL_NIF_TERM bad;
     ErlNifBinary bin;
-    struct emmap_queue *q = get_queue(env, argv[0], NULL, &bad);
+    struct handle *h;
+    struct emmap_queue *q = get_queue(env, argv[0], &h, &bad);
     if (!q) return bad;
-    if (!enif_inspect_binary(env, argv[1], &bin)) return nif_badarg(env, 2, atoms.not_a_binary_);
-    if (bin.size > q->most_bytes) return nif_error(env, EMMAP_E_TOO_BIG);
+    if (!may_push(h)) return sync_failed(env, q);
+    if (!enif_inspect_binary(env, argv[1], &bin) || bin.size < 4)
+        return nif_badarg(env, 2, atoms.not_a_binary_);
+    const uint64_t most = queue_most_bytes(q);
+    const unsigned char *at = bin.data;
+    const uint32_t len =
+        at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
+    if (len > most || bin.size > most) return nif_error(env, EMMAP_E_TOO_BIG);
     struct queue_data data = {
         .body = bin.data, .body_bytes = (uint32_t)bin.size, .flags = EMMAP_QUEUE_DEFLATED};
     uint64_t end = 0;
@@ -255,7 +274,8 @@ static int push_batch(ErlNifEnv *env, struct emmap_queue *q, bool dirty, ERL_NIF
     struct queue_data data[BATCH];
     size_t starts[BATCH + 1];
     struct etf_buffer buffer;
-    ERL_NIF_TERM term, rest = *list;
+    const uint64_t most = queue_most_bytes(q);
+    ERL_NIF_TERM term, rest = *list, after[BATCH];
     etf_buffer_init(&buffer);
     buffer.tail_min = SIZE_MAX;
     unsigned count = 0;
@@ -264,14 +284,13 @@ static int push_batch(ErlNifEnv *env, struct emmap_queue *q, bool dirty, ERL_NIF
         ERL_NIF_TERM next;
         if (!enif_get_list_cell(env, rest, &term, &next)) break;
         starts[count] = buffer.len;
-        rc = etf_encode(env, term, q->most_bytes, dirty, &buffer);
+        rc = etf_encode(env, term, most, dirty, &buffer);
         if (rc == 0 && count > 0 && buffer.len > QUEUE_SMALL_BYTES) {
             buffer.len = starts[count]; /* a large one goes by itself */
             break;
         }
         if (rc) break;
-        rest = next;
-        count++;
+        after[count++] = rest = next;
     }
     if (rc && count > 0) rc = 0;
     starts[count] = buffer.len;
@@ -280,10 +299,16 @@ static int push_batch(ErlNifEnv *env, struct emmap_queue *q, bool dirty, ERL_NIF
                                       .head_bytes = (uint32_t)(starts[i + 1] - starts[i])};
     uint64_t end;
     if (rc == 0 && count > 0) rc = queue_push(q, dirty, data, count, &end);
+    /* As many as there is room for: half of them, half of the rest, ... */
+    while (rc == EMMAP_E_FULL && count > 1) {
+        count /= 2;
+        rest = after[count - 1];
+        rc = queue_push(q, dirty, data, count, &end);
+    }
     if (rc == 0) {
         *list = rest;
         *n = count;
-        *bytes += buffer.len;
+        *bytes += starts[count];
     }
     etf_buffer_fini(&buffer);
     return rc == -EFBIG ? EMMAP_E_TOO_BIG : rc;
@@ -295,9 +320,11 @@ static ERL_NIF_TERM push_many_dirty(ErlNifEnv *env, int argc, const ERL_NIF_TERM
  * of which Done were pushed before are in the queue. One batch a turn on a normal scheduler. */
 static ERL_NIF_TERM push_many(ErlNifEnv *env, bool dirty, const ERL_NIF_TERM argv[]) {
     ERL_NIF_TERM bad, list = argv[1];
-    struct emmap_queue *q = get_queue(env, argv[0], NULL, &bad);
+    struct handle *h;
+    struct emmap_queue *q = get_queue(env, argv[0], &h, &bad);
     unsigned done;
     if (!q) return bad;
+    if (!may_push(h)) return sync_failed(env, q);
     if (!enif_is_list(env, list)) return nif_badarg(env, 2, atoms.not_a_list_);
     if (!enif_get_uint(env, argv[2], &done)) return nif_badarg(env, 3, atoms.not_an_integer_);
     for (unsigned turns = 0; enif_is_empty_list(env, list) == 0; turns++) {
@@ -366,14 +393,16 @@ static bool room_grow(struct room *room, size_t len) {
     return room->is_large;
 }
 
-/* A deflated message: {deflated, Binary}, for zlib to do the rest. */
+static bool is_deflated(const struct queue_message *message) {
+    return message->flags & EMMAP_QUEUE_DEFLATED;
+}
+
+/* Of a deflated message the binary, for zlib to do the rest. */
 static int decode(ErlNifEnv *env, struct room *room, const struct queue_message *message,
                   unsigned flags, ERL_NIF_TERM *out) {
     const size_t len = message->len_bytes;
-    if (message->flags & EMMAP_QUEUE_DEFLATED) {
-        ERL_NIF_TERM bin;
-        memcpy(enif_make_new_binary(env, len, &bin), room->data, len);
-        *out = enif_make_tuple2(env, atoms.deflated_, bin);
+    if (is_deflated(message)) {
+        memcpy(enif_make_new_binary(env, len, out), room->data, len);
         return 0;
     }
     if (!room->is_large) return etf_decode(env, room->data, len, flags, out);
@@ -383,6 +412,10 @@ static int decode(ErlNifEnv *env, struct room *room, const struct queue_message 
     room->is_large = false; /* the term's from now on */
     return etf_decode_binary(env, whole, 0, data, len, flags, out);
 }
+
+/* Answers within this file. A message is whole, and no term: it is as good as damaged; and one that
+ * only zlib can see into. */
+enum { NO_TERM = 3, DEFLATED = 4 };
 
 /* How a message is got: taken, claimed, or looked at. */
 enum getting { TAKE, CLAIM, PEEK_FRONT, PEEK_BACK };
@@ -423,68 +456,141 @@ static ERL_NIF_TERM decoded(ErlNifEnv *env, struct room *room, const struct queu
     ERL_NIF_TERM term = atoms.undefined_;
     *rc = decode(env, room, message, (safe ? ETF_SAFE : 0u) | ETF_DIRTY, &term);
     nif_worked(env, message->len_bytes);
+    if (*rc == EMMAP_E_CORRUPT) *rc = NO_TERM;
+    if (*rc == -EPERM) *rc = EMMAP_E_UNSAFE_TERM;
     return term;
 }
 
-static ERL_NIF_TERM take_safely(ErlNifEnv *env, struct emmap_queue *q, bool wait) {
-    struct room room;
-    struct queue_message message;
-    ERL_NIF_TERM term = atoms.undefined_;
-    struct queue_place at = {0, 0};
-    room_init(&room);
-    int rc = get(q, wait, PEEK_FRONT, &at, &room, &message);
-    if (rc == 0) term = decoded(env, &room, &message, true, &rc);
-    if (rc == -EPERM) rc = EMMAP_E_UNSAFE_TERM;
-    const bool sound = rc == 0;
-    if (rc == 0 || rc == EMMAP_E_CORRUPT) {
-        const int taken = queue_take_this(q, wait, &message);
-        if (taken == -EAGAIN)
-            rc = wait ? QUEUE_SPUN : -EAGAIN; /* another one took it */
-        else if (taken)
-            rc = taken;
+/* Of a message that is taken: what it is, or that it was none. */
+static ERL_NIF_TERM taken(ErlNifEnv *env, struct emmap_queue *q,
+                          const struct queue_message *message, ERL_NIF_TERM term, int rc) {
+    if (rc == NO_TERM) {
+        queue_lose(q);
+        return nif_error(env, EMMAP_E_CORRUPT);
     }
+    if (rc) return failed(env, q, rc);
+    return enif_make_tuple2(env, is_deflated(message) ? atoms.deflated_ : atoms.ok_, term);
+}
+
+/* A claim on the first message, whose data is in the room. It comes back when the claim is let go of
+ * before it has ended. */
+static int claim_first(struct handle *h, bool wait, struct room *room, struct claim **out) {
+    struct claim *claim = enif_alloc_resource(claim_type, sizeof *claim);
+    if (!claim) return -ENOMEM;
+    memset(claim, 0, sizeof *claim);
+    struct queue_place none = {0, 0};
+    const int rc = get(h->q, wait, CLAIM, &none, room, &claim->message);
+    if (rc) {
+        enif_release_resource(claim);
+        return rc;
+    }
+    enif_keep_resource(h);
+    claim->handle = h;
+    *out = claim;
+    return 0;
+}
+
+/* 0 | QUEUE_SPUN: it has not ended | EMMAP_E_STALE: it had ended before */
+static int end_claim(struct claim *claim, bool ack) {
+    struct emmap_queue *q = claim->handle->q;
+    if (atomic_exchange(&claim->ended, true)) return EMMAP_E_STALE;
+    const int rc = ack ? queue_ack(q, is_dirty(), &claim->message)
+                       : queue_return(q, is_dirty(), &claim->message);
+    if (rc == QUEUE_SPUN) atomic_store(&claim->ended, false);
+    return rc;
+}
+
+/* What would make an atom stays: a message is looked at, decoded, and taken if it still is the first.
+ * -EAGAIN: it is not, or is too long to look at here. */
+static int take_seen(ErlNifEnv *env, struct handle *h, uint64_t most_bytes, struct room *room,
+                     struct queue_message *message, ERL_NIF_TERM *term) {
+    struct queue_place at = {0, 0};
+    int rc = get(h->q, false, PEEK_FRONT, &at, room, message);
+    if (rc) return rc;
+    if (message->len_bytes > most_bytes) return QUEUE_NO_ROOM;
+    if (is_deflated(message)) return DEFLATED;
+    *term = decoded(env, room, message, true, &rc);
+    if (rc && rc != NO_TERM) return rc;
+    const int taken = queue_take_this(h->q, false, message);
+    return taken ? taken : rc;
+}
+
+/* The same for any: nobody else can have it meanwhile, nor is what is damaged in the way. */
+static int take_claimed(ErlNifEnv *env, struct handle *h, uint64_t most_bytes, struct room *room,
+                        struct queue_message *message, ERL_NIF_TERM *term) {
+    struct claim *claim;
+    int rc = claim_first(h, true, room, &claim);
+    if (rc) return rc;
+    *message = claim->message;
+    if (message->len_bytes > most_bytes)
+        rc = QUEUE_NO_ROOM;
+    else if (is_deflated(message))
+        rc = DEFLATED;
+    else
+        *term = decoded(env, room, message, true, &rc);
+    const bool ack = rc == 0 || rc == NO_TERM;
+    const int ended = end_claim(claim, ack); /* at the latest when it is let go of */
+    enif_release_resource(claim);
+    return ack && ended ? ended : rc;
+}
+
+static int take_safely(ErlNifEnv *env, struct handle *h, bool wait, uint64_t most_bytes,
+                       struct queue_message *message, ERL_NIF_TERM *term) {
+    struct room room;
+    room_init(&room);
+    const int rc = wait ? take_claimed(env, h, most_bytes, &room, message, term)
+                        : take_seen(env, h, most_bytes, &room, message, term);
     room_fini(&room);
-    if (rc == -EAGAIN && !wait) return atoms.undefined_;
-    if (rc == 0 && sound) return nif_ok(env, term);
-    return failed(env, q, rc);
+    return rc;
+}
+
+static ERL_NIF_TERM long_decoded(ErlNifEnv *env, struct emmap_queue *q, int rc, ERL_NIF_TERM term) {
+    if (rc == 0) return nif_ok(env, term);
+    if (rc == EMMAP_E_CORRUPT) queue_lose(q);
+    return nif_error(env, rc);
 }
 
 static ERL_NIF_TERM decode_dirty(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     (void)argc;
     ErlNifBinary bin;
-    ERL_NIF_TERM term;
+    ERL_NIF_TERM term = atoms.undefined_;
+    const struct handle *h = get_handle(env, argv[1]);
     if (!enif_inspect_binary(env, argv[0], &bin)) return nif_badarg(env, 1, atoms.not_a_binary_);
     const int rc = etf_decode_binary(env, argv[0], 0, bin.data, bin.size, ETF_DIRTY, &term);
-    return rc ? nif_error(env, rc) : nif_ok(env, term);
+    return long_decoded(env, h->q, rc, term);
 }
 
 /* It is taken: a long one of many parts, which would take a while to decode, is decoded on a dirty
  * scheduler. */
-static ERL_NIF_TERM decode_long(ErlNifEnv *env, struct room *room) {
-    ERL_NIF_TERM term;
+static ERL_NIF_TERM decode_long(ErlNifEnv *env, struct emmap_queue *q, ERL_NIF_TERM handle,
+                                struct room *room) {
+    ERL_NIF_TERM term = atoms.undefined_;
     const size_t len = room->large.size;
     const unsigned char *data = room->data;
-    const ERL_NIF_TERM whole = enif_make_binary(env, &room->large);
+    const ERL_NIF_TERM args[] = {enif_make_binary(env, &room->large), handle};
     room->is_large = false;
-    const int rc = etf_decode_binary(env, whole, 0, data, len, is_dirty() ? ETF_DIRTY : 0, &term);
+    const int rc = etf_decode_binary(env, args[0], 0, data, len, is_dirty() ? ETF_DIRTY : 0, &term);
     if (rc == -EAGAIN)
-        return enif_schedule_nif(env, "queue_take", ERL_NIF_DIRTY_JOB_CPU_BOUND, decode_dirty, 1,
-                                 &whole);
-    return rc ? nif_error(env, rc) : nif_ok(env, term);
+        return enif_schedule_nif(env, "queue_take", ERL_NIF_DIRTY_JOB_CPU_BOUND, decode_dirty, 2,
+                                 args);
+    return long_decoded(env, q, rc, term);
 }
 
-static ERL_NIF_TERM take_any(ErlNifEnv *env, struct emmap_queue *q, bool wait) {
+static ERL_NIF_TERM take_any(ErlNifEnv *env, struct emmap_queue *q, bool wait,
+                             ERL_NIF_TERM handle) {
     struct room room;
     struct queue_message message;
     ERL_NIF_TERM result = atoms.undefined_;
     struct queue_place none = {0, 0};
     room_init(&room);
     int rc = get(q, wait, TAKE, &none, &room, &message);
-    if (rc == 0 && room.is_large && !(message.flags & EMMAP_QUEUE_DEFLATED)) {
-        result = decode_long(env, &room);
+    if (rc == 0 && room.is_large && !is_deflated(&message)) {
+        result = decode_long(env, q, handle, &room);
         nif_worked(env, message.len_bytes);
     } else if (rc == 0) {
-        result = nif_ok(env, decoded(env, &room, &message, false, &rc));
+        const ERL_NIF_TERM term = decoded(env, &room, &message, false, &rc);
+        result = taken(env, q, &message, term, rc);
+        rc = 0;
     }
     room_fini(&room);
     if (rc == -EAGAIN && !wait) return atoms.undefined_;
@@ -492,11 +598,15 @@ static ERL_NIF_TERM take_any(ErlNifEnv *env, struct emmap_queue *q, bool wait) {
 }
 
 static ERL_NIF_TERM take_with(ErlNifEnv *env, bool wait, const ERL_NIF_TERM argv[]) {
-    ERL_NIF_TERM bad;
+    ERL_NIF_TERM bad, term = atoms.undefined_;
     struct handle *h;
+    struct queue_message message;
     struct emmap_queue *q = get_queue(env, argv[0], &h, &bad);
     if (!q) return bad;
-    return h->safe ? take_safely(env, q, wait) : take_any(env, q, wait);
+    if (!h->safe) return take_any(env, q, wait, argv[0]);
+    const int rc = take_safely(env, h, wait, UINT64_MAX, &message, &term);
+    if (rc == -EAGAIN && !wait) return atoms.undefined_;
+    return rc == DEFLATED ? atoms.claim_ : taken(env, q, &message, term, rc);
 }
 
 static ERL_NIF_TERM take_dirty(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
@@ -504,11 +614,17 @@ static ERL_NIF_TERM take_dirty(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv
     return take_with(env, true, argv);
 }
 
-/* queue_take(Handle) -> {ok, Term} | empty | again | {error, Reason} */
+/* queue_take(Handle) -> {ok, Term} | {deflated, Binary} | empty | again | {error, Reason}
+ *     | claim: it is deflated, and is not taken before it has been seen into */
 ERL_NIF_TERM nif_queue_take_1(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     const ERL_NIF_TERM result = take_with(env, false, argv);
     if (!nif_is(result, atoms.undefined_)) return result;
     return enif_schedule_nif(env, "queue_take", ERL_NIF_DIRTY_JOB_IO_BOUND, take_dirty, argc, argv);
+}
+
+static ERL_NIF_TERM of_length(ErlNifEnv *env, ERL_NIF_TERM what,
+                              const struct queue_message *message) {
+    return enif_make_tuple2(env, what, enif_make_uint64(env, message->len_bytes));
 }
 
 /* One lock for all of them; what is left in the buffer's way is left in the queue. */
@@ -523,7 +639,7 @@ static ERL_NIF_TERM take_batch(ErlNifEnv *env, struct emmap_queue *q, bool wait,
     int rc = queue_take(q, wait, buf, room, messages, &n);
     if (rc) {
         enif_free(buf);
-        if (rc == QUEUE_NO_ROOM) return atoms.large_;
+        if (rc == QUEUE_NO_ROOM) return of_length(env, atoms.large_, &messages[0]);
         return rc == -EAGAIN && !wait ? atoms.undefined_ : failed(env, q, rc);
     }
     ERL_NIF_TERM terms[BATCH];
@@ -531,34 +647,53 @@ static ERL_NIF_TERM take_batch(ErlNifEnv *env, struct emmap_queue *q, bool wait,
     uint64_t off = 0;
     bool plain = true;
     for (unsigned i = 0; i < n; i++)
-        plain = plain && !(messages[i].flags & EMMAP_QUEUE_DEFLATED);
+        plain = plain && !is_deflated(&messages[i]);
     for (unsigned i = 0; i < n; i++) {
         const unsigned char *data = buf + off;
         const size_t len = messages[i].len_bytes;
         off += len;
-        if (messages[i].flags & EMMAP_QUEUE_DEFLATED) {
+        if (is_deflated(&messages[i])) {
             ERL_NIF_TERM bin;
             memcpy(enif_make_new_binary(env, len, &bin), data, len);
             terms[kept++] = enif_make_tuple2(env, atoms.deflated_, bin);
         } else if (etf_decode(env, data, len, ETF_DIRTY, &terms[kept]) == 0) {
             if (!plain) terms[kept] = nif_ok(env, terms[kept]);
             kept++;
+        } else {
+            queue_lose(q);
         }
     }
     enif_free(buf);
     nif_worked(env, off);
-    const ERL_NIF_TERM list = enif_make_list_from_array(env, terms, kept);
-    return plain ? nif_ok(env, list) : list;
+    return enif_make_tuple3(env, plain ? atoms.ok_ : atoms.mixed_,
+                            enif_make_list_from_array(env, terms, kept),
+                            enif_make_uint64(env, off));
+}
+
+/* Only one. */
+static ERL_NIF_TERM take_batch_safely(ErlNifEnv *env, struct handle *h, bool wait,
+                                      uint64_t most_bytes) {
+    struct queue_message message;
+    ERL_NIF_TERM term = atoms.undefined_;
+    const int rc = take_safely(env, h, wait, most_bytes, &message, &term);
+    if (rc == -EAGAIN && !wait) return atoms.undefined_;
+    if (rc == DEFLATED) return of_length(env, atoms.claim_, &message);
+    if (rc == QUEUE_NO_ROOM) return of_length(env, atoms.large_, &message);
+    if (rc) return taken(env, h->q, &message, term, rc);
+    return enif_make_tuple3(env, atoms.ok_, enif_make_list1(env, term),
+                            enif_make_uint64(env, message.len_bytes));
 }
 
 static ERL_NIF_TERM take_many_with(ErlNifEnv *env, bool wait, const ERL_NIF_TERM argv[]) {
     ERL_NIF_TERM bad;
-    struct emmap_queue *q = get_queue(env, argv[0], NULL, &bad);
+    struct handle *h;
+    struct emmap_queue *q = get_queue(env, argv[0], &h, &bad);
     uint64_t n, bytes;
     if (!q) return bad;
     if (nif_get_uint64(env, argv[1], &n) != NIF_INTEGER ||
         nif_get_uint64(env, argv[2], &bytes) != NIF_INTEGER)
         return nif_badarg(env, 2, atoms.not_an_integer_);
+    if (h->safe) return take_batch_safely(env, h, wait, bytes);
     return take_batch(env, q, wait, n < BATCH ? (unsigned)n : BATCH, bytes);
 }
 
@@ -567,8 +702,9 @@ static ERL_NIF_TERM take_many_dirty(ErlNifEnv *env, int argc, const ERL_NIF_TERM
     return take_many_with(env, true, argv);
 }
 
-/* queue_take_many(Handle, N, Bytes) -> {ok, [Term]} | [{ok, Term} | {deflated, Binary}] | empty | again
- *     | large (the first one alone is more than Bytes or 16 KiB) | {error, Reason} */
+/* queue_take_many(Handle, N, Bytes) -> {ok, [Term], Used} | {mixed, [{ok, Term} | {deflated, Binary}],
+ *     Used} | empty | again | {large, Len}: the first one alone is more than Bytes or 16 KiB
+ *     | {claim, Len} (as queue_take) | {error, Reason}. Used: the bytes of those that were taken */
 ERL_NIF_TERM nif_queue_take_many_3(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     const ERL_NIF_TERM result = take_many_with(env, false, argv);
     if (!nif_is(result, atoms.undefined_)) return result;
@@ -579,28 +715,29 @@ ERL_NIF_TERM nif_queue_take_many_3(ErlNifEnv *env, int argc, const ERL_NIF_TERM 
 /* --------------------------------------------------------------------------------- claims, peek */
 
 static ERL_NIF_TERM claim_with(ErlNifEnv *env, bool wait, const ERL_NIF_TERM argv[]) {
-    ERL_NIF_TERM bad, term = atoms.undefined_;
+    ERL_NIF_TERM bad, term = atoms.undefined_, claim_term = atoms.undefined_;
     struct handle *h;
     struct emmap_queue *q = get_queue(env, argv[0], &h, &bad);
     if (!q) return bad;
-    struct claim *claim = enif_alloc_resource(claim_type, sizeof *claim);
-    if (!claim) return nif_error(env, -ENOMEM);
-    memset(claim, 0, sizeof *claim);
+    struct claim *claim;
     struct room room;
-    struct queue_place none = {0, 0};
+    struct queue_message message = {.flags = 0};
     room_init(&room);
-    int rc = get(q, wait, CLAIM, &none, &room, &claim->message);
+    int rc = claim_first(h, wait, &room, &claim);
     if (rc == 0) {
-        queue_ref(q);
-        claim->q = q; /* from here on it comes back by itself */
-        term = decoded(env, &room, &claim->message, h->safe, &rc);
+        message = claim->message;
+        term = decoded(env, &room, &message, h->safe, &rc);
+        if (rc)
+            (void)end_claim(claim, rc == NO_TERM); /* at the latest when it is let go of */
+        else
+            claim_term = enif_make_resource(env, claim);
+        enif_release_resource(claim);
     }
     room_fini(&room);
-    const ERL_NIF_TERM claim_term = enif_make_resource(env, claim);
-    enif_release_resource(claim);
     if (rc == -EAGAIN && !wait) return atoms.undefined_;
-    if (rc == -EPERM) rc = EMMAP_E_UNSAFE_TERM;
-    return rc ? failed(env, q, rc) : enif_make_tuple3(env, atoms.ok_, claim_term, term);
+    if (rc) return taken(env, q, &message, term, rc);
+    return enif_make_tuple3(env, is_deflated(&message) ? atoms.deflated_ : atoms.ok_, claim_term,
+                            term);
 }
 
 static ERL_NIF_TERM claim_dirty(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
@@ -608,7 +745,7 @@ static ERL_NIF_TERM claim_dirty(ErlNifEnv *env, int argc, const ERL_NIF_TERM arg
     return claim_with(env, true, argv);
 }
 
-/* queue_claim(Handle) -> {ok, Claim, Term} | empty | again | {error, Reason} */
+/* queue_claim(Handle) -> {ok, Claim, Term} | {deflated, Claim, Binary} | empty | again | {error, Reason} */
 ERL_NIF_TERM nif_queue_claim_1(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     const ERL_NIF_TERM result = claim_with(env, false, argv);
     if (!nif_is(result, atoms.undefined_)) return result;
@@ -616,27 +753,46 @@ ERL_NIF_TERM nif_queue_claim_1(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv
                              argv);
 }
 
-static ERL_NIF_TERM end_claim(ErlNifEnv *env, ERL_NIF_TERM term, bool ack) {
+static ERL_NIF_TERM end_with(ErlNifEnv *env, ERL_NIF_TERM term, bool ack) {
     void *object;
     if (!enif_get_resource(env, term, claim_type, &object))
         return nif_badarg(env, 1, atoms.not_a_handle_);
     struct claim *claim = object;
-    if (atomic_exchange(&claim->ended, true)) return nif_error(env, EMMAP_E_STALE);
-    const int rc = ack ? queue_ack(claim->q, true, &claim->message)
-                       : queue_return(claim->q, true, &claim->message);
-    if (rc == QUEUE_SPUN) atomic_store(&claim->ended, false);
-    return rc ? failed(env, claim->q, rc) : atoms.ok_;
+    const int rc = end_claim(claim, ack);
+    return rc ? failed(env, claim->handle->q, rc) : atoms.ok_;
 }
 
-/* queue_ack(Claim), queue_return(Claim) -> ok | again | {error, Reason} */
-ERL_NIF_TERM nif_queue_ack_1(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+static ERL_NIF_TERM ack_dirty(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     (void)argc;
-    return end_claim(env, argv[0], true);
+    return end_with(env, argv[0], true);
+}
+
+/* queue_ack(Claim), queue_return(Claim) -> ok | again | {error, Reason}. An ack moves the head over all
+ * that others took meanwhile. */
+ERL_NIF_TERM nif_queue_ack_1(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    void *object;
+    if (enif_get_resource(env, argv[0], claim_type, &object)) {
+        const struct claim *claim = object;
+        if (queue_get(&queue_live(claim->handle->q)->window_n) > LONG_WINDOW)
+            return enif_schedule_nif(env, "queue_ack", ERL_NIF_DIRTY_JOB_CPU_BOUND, ack_dirty, argc,
+                                     argv);
+    }
+    return end_with(env, argv[0], true);
 }
 
 ERL_NIF_TERM nif_queue_return_1(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     (void)argc;
-    return end_claim(env, argv[0], false);
+    return end_with(env, argv[0], false);
+}
+
+/* queue_lose(Handle) -> ok: a deflated message was none */
+ERL_NIF_TERM nif_queue_lose_1(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)argc;
+    ERL_NIF_TERM bad;
+    struct emmap_queue *q = get_queue(env, argv[0], NULL, &bad);
+    if (!q) return bad;
+    queue_lose(q);
+    return atoms.ok_;
 }
 
 static ERL_NIF_TERM peek_with(ErlNifEnv *env, bool wait, const ERL_NIF_TERM argv[]) {
@@ -656,10 +812,9 @@ static ERL_NIF_TERM peek_with(ErlNifEnv *env, bool wait, const ERL_NIF_TERM argv
     if (rc == 0) term = decoded(env, &room, &message, h->safe, &rc);
     room_fini(&room);
     if (rc == -EAGAIN && !wait) return atoms.undefined_;
-    if (rc == -EPERM) rc = EMMAP_E_UNSAFE_TERM;
-    if (rc) return failed(env, q, rc);
-    return enif_make_tuple4(env, atoms.ok_, term, enif_make_uint64(env, at.pos),
-                            enif_make_uint64(env, at.slot));
+    if (rc) return failed(env, q, rc == NO_TERM ? EMMAP_E_CORRUPT : rc);
+    return enif_make_tuple4(env, is_deflated(&message) ? atoms.deflated_ : atoms.ok_, term,
+                            enif_make_uint64(env, at.pos), enif_make_uint64(env, at.slot));
 }
 
 static ERL_NIF_TERM peek_dirty(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
@@ -667,7 +822,8 @@ static ERL_NIF_TERM peek_dirty(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv
     return peek_with(env, true, argv);
 }
 
-/* queue_peek(Handle, Backwards, Pos, Slot) -> {ok, Term, Pos, Slot} | empty | again | {error, _} */
+/* queue_peek(Handle, Backwards, Pos, Slot) -> {ok, Term, Pos, Slot} | {deflated, Binary, Pos, Slot} | empty
+ *     | again | {error, _} */
 ERL_NIF_TERM nif_queue_peek_4(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     const ERL_NIF_TERM result = peek_with(env, false, argv);
     if (!nif_is(result, atoms.undefined_)) return result;
@@ -779,6 +935,9 @@ ERL_NIF_TERM nif_queue_sync_1(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[
     return rc ? failed(env, q, rc) : atoms.ok_;
 }
 
+/* Who is to sync, and has not begun by then, may be dead. */
+enum { LATE_MS = 100 };
+
 /* A process that waits for the next sync. */
 struct queue_waiter {
     struct queue_waiter *next;
@@ -799,6 +958,19 @@ static bool tell(struct queue_waiter *waiter, struct emmap_queue *q, int rc) {
     return sent;
 }
 
+/* Who waits for a queue that is closed meanwhile; or was killed when he did. */
+static void dismiss(struct emmap_queue *q) {
+    pthread_mutex_lock(&q->group.lock);
+    struct queue_waiter *waiters = q->group.waiting;
+    q->group.waiting = NULL;
+    pthread_mutex_unlock(&q->group.lock);
+    while (waiters) {
+        struct queue_waiter *next = waiters->next;
+        (void)tell(waiters, q, EMMAP_E_CLOSED);
+        waiters = next;
+    }
+}
+
 /* The next to sync is the first of those who wait and live; the others wait for that. */
 static void call_next(struct emmap_queue *q) {
     q->group.state = GROUP_IDLE;
@@ -806,19 +978,34 @@ static void call_next(struct emmap_queue *q) {
         struct queue_waiter *first = q->group.waiting;
         q->group.waiting = first->next;
         if (!tell(first, q, QUEUE_SPUN)) continue;
-        q->group.state = GROUP_CALLED;
-        q->group.called_ms = os_now_ms();
         return;
     }
 }
 
-/* For all who have come by now. */
+static ERL_NIF_TERM wait_for_next(ErlNifEnv *env, struct emmap_queue *q) {
+    struct queue_waiter *waiter = enif_alloc(sizeof *waiter);
+    ERL_NIF_TERM ref = enif_make_ref(env);
+    waiter->env = enif_alloc_env();
+    waiter->ref = enif_make_copy(waiter->env, ref);
+    enif_self(env, &waiter->pid);
+    waiter->next = q->group.waiting;
+    q->group.waiting = waiter;
+    return enif_make_tuple2(env, nif_atom(env, "wait"), ref);
+}
+
+/* For all who have come by now; unless somebody else is at it, who was taken for late. */
 static ERL_NIF_TERM sync_for_all(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     (void)argc;
     struct handle *h = get_handle(env, argv[0]);
     struct emmap_queue *q = h->q;
     uint64_t covered;
     pthread_mutex_lock(&q->group.lock);
+    if (q->group.state == GROUP_FLUSHING) {
+        const ERL_NIF_TERM wait = wait_for_next(env, q);
+        pthread_mutex_unlock(&q->group.lock);
+        return wait;
+    }
+    q->group.state = GROUP_FLUSHING;
     struct queue_waiter *waiters = q->group.waiting;
     q->group.waiting = NULL;
     pthread_mutex_unlock(&q->group.lock);
@@ -835,28 +1022,26 @@ static ERL_NIF_TERM sync_for_all(ErlNifEnv *env, int argc, const ERL_NIF_TERM ar
 }
 
 /* queue_sync_join(Handle) -> ok | {wait, Ref}: {emmap_queue, Ref, Result | again} will come | again
- *     | {error, _}. One process syncs; those who come meanwhile are covered by the next sync. */
+ *     | {error, _}. One process syncs; those who come meanwhile are covered by the next sync. One that
+ * was killed before a dirty scheduler came to it does not: it is not waited for. */
 ERL_NIF_TERM nif_queue_sync_join_1(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
-    ERL_NIF_TERM bad;
+    ERL_NIF_TERM bad, wait = atoms.undefined_;
     struct emmap_queue *q = get_queue(env, argv[0], NULL, &bad);
     if (!q) return bad;
+    const uint64_t now_ms = os_now_ms();
     pthread_mutex_lock(&q->group.lock);
-    const bool waits = q->group.state == GROUP_FLUSHING;
-    if (!waits) {
-        q->group.state = GROUP_FLUSHING;
-        pthread_mutex_unlock(&q->group.lock);
-        return enif_schedule_nif(env, "queue_sync_join", ERL_NIF_DIRTY_JOB_IO_BOUND, sync_for_all,
-                                 argc, argv);
+    const bool waits = q->group.state == GROUP_FLUSHING ||
+                       (q->group.state == GROUP_COMING && now_ms - q->group.coming_ms < LATE_MS);
+    if (waits) {
+        wait = wait_for_next(env, q);
+    } else {
+        q->group.state = GROUP_COMING;
+        q->group.coming_ms = now_ms;
     }
-    struct queue_waiter *waiter = enif_alloc(sizeof *waiter);
-    ERL_NIF_TERM ref = enif_make_ref(env);
-    waiter->env = enif_alloc_env();
-    waiter->ref = enif_make_copy(waiter->env, ref);
-    enif_self(env, &waiter->pid);
-    waiter->next = q->group.waiting;
-    q->group.waiting = waiter;
     pthread_mutex_unlock(&q->group.lock);
-    return enif_make_tuple2(env, nif_atom(env, "wait"), ref);
+    if (waits) return wait;
+    return enif_schedule_nif(env, "queue_sync_join", ERL_NIF_DIRTY_JOB_IO_BOUND, sync_for_all, argc,
+                             argv);
 }
 
 /* queue_sync_leave(Handle, Ref) -> true | false: its message has been sent */
@@ -880,7 +1065,8 @@ ERL_NIF_TERM nif_queue_sync_leave_2(ErlNifEnv *env, int argc, const ERL_NIF_TERM
     return found ? atoms.true_ : atoms.false_;
 }
 
-/* queue_interval(Handle, Ms) -> ok | {error, _} */
+/* queue_interval(Handle, Ms) -> ok | {error, _}: what is pushed is promised the disk; 0: its pusher
+ * syncs */
 ERL_NIF_TERM nif_queue_interval_2(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     (void)argc;
     ERL_NIF_TERM bad;
@@ -888,8 +1074,7 @@ ERL_NIF_TERM nif_queue_interval_2(ErlNifEnv *env, int argc, const ERL_NIF_TERM a
     struct handle *h;
     struct emmap_queue *q = get_queue(env, argv[0], &h, &bad);
     if (!q) return bad;
-    if (!enif_get_uint(env, argv[1], &ms) || ms == 0)
-        return nif_badarg(env, 2, atoms.not_an_integer_);
+    if (!enif_get_uint(env, argv[1], &ms)) return nif_badarg(env, 2, atoms.not_an_integer_);
     atomic_store(&h->promises, true);
-    return nif_result(env, queue_sync_every(q, ms));
+    return nif_result(env, ms ? queue_sync_every(q, ms) : 0);
 }
