@@ -20,7 +20,11 @@ init({File, Size, Options}) ->
     process_flag(trap_exit, true),
     case emmap_queue:open(File, Size, Options) of
         {ok, Q} -> {ok, Q};
-        {error, Reason} -> {stop, {shutdown, Reason}}
+        {error, Reason} ->
+            %% Who starts it is told, and does not have to die of it.
+            [Parent | _] = get('$ancestors'),
+            unlink(case is_atom(Parent) of true -> whereis(Parent); false -> Parent end),
+            {stop, {shutdown, Reason}}
     end.
 
 -spec handle_call(term(), gen_server:from(), emmap_queue:queue()) ->
