@@ -22,7 +22,7 @@ static void be_process(struct emmap_queue *q, uint64_t incarnation) {
 
 struct emmap_queue *image_desk(uint64_t room_bytes) {
     struct emmap_queue *q = calloc(1, sizeof *q);
-    void *base;
+    void *base = NULL;
     MUST(q && posix_memalign(&base, 1 << 16, room_bytes) == 0);
     q->base = base;
     q->base_bytes = room_bytes;
