@@ -2,8 +2,8 @@
 %% scripts/bench builds and starts it.
 -module(emmap_bench).
 
--export([main/0, progress/2, median/1, bytes/1, ns/1, facts/2, load/0, table/3, targets/2, write_tsv/3,
-         plot/3, start_peer/2, lib_path/0]).
+-export([main/0, progress/2, median/1, bytes/1, ns/1, facts/2, load/0, enough_space/2, table/3,
+         targets/2, write_tsv/3, plot/3, start_peer/2, lib_path/0]).
 -export_type([options/0, target/0]).
 
 -type options() :: #{quick := boolean(), work := string(), out := string(),
@@ -26,7 +26,8 @@ main() ->
     try
         case Which of
             "file" -> emmap_bench_file:run(Options);
-            "scheduler" -> emmap_bench_scheduler:run(Options)
+            "scheduler" -> emmap_bench_scheduler:run(Options);
+            "queue" -> emmap_bench_queue:run(Options)
         end,
         halt(0)
     catch
@@ -135,6 +136,18 @@ file_system(Folder) ->
         Name -> Name
     end.
 
+%% Stops the run where there is less, and a tenth.
+-spec enough_space(string(), pos_integer()) -> true.
+enough_space(Folder, Needed) ->
+    [_, Line | _] = string:lexemes(os:cmd("df -Pk '" ++ Folder ++ "'"), "\n"),
+    Free = 1024 * list_to_integer(lists:nth(4, string:lexemes(Line, " "))),
+    Free > Needed + Needed div 10 orelse
+        begin
+            progress("bench: ~ts has ~ts free, ~ts are needed (TMPDIR, --size)~n",
+                     [Folder, bytes(Free), bytes(Needed)]),
+            halt(1)
+        end.
+
 command(Command) ->
     string:trim(os:cmd(lists:flatten(Command))).
 
@@ -204,10 +217,11 @@ write_tsv(Name, Head, Rows) ->
 -spec plot(string(), string(), string()) -> ok.
 plot(Script, Data, Png) ->
     Place = filename:join(filename:dirname(code:which(?MODULE)), Script),
-    Run = text("gnuplot -e \"data='~ts'; png='~ts'\" '~ts' 2>&1", [Data, Png, Place]),
-    case os:cmd(Run) of
-        "" -> io:format("picture: ~ts~n", [Png]);
-        Said -> io:format("no picture ~ts: ~ts~n", [Png, Said])
+    Run = text("gnuplot -e \"data='~ts'; png='~ts'\" '~ts' 2>&1 && echo drawn", [Data, Png, Place]),
+    Said = os:cmd(Run), % it warns of a column without figures, and draws the others
+    case string:find(Said, "drawn\n", trailing) of
+        "drawn\n" -> io:format("picture: ~ts~n", [Png]);
+        _ -> io:format("no picture ~ts: ~ts~n", [Png, Said])
     end.
 
 %%----------------------------------------------------------------------------------------- peers

@@ -6,7 +6,7 @@
 -module(emmap_bench_file).
 
 -export([run/1]).
--export([handles/2]). % called in another VM
+-export([open_one/1]). % called in another VM
 
 -define(SIZES, [8, 64, 1024, 4096, 65536, 1 bsl 20]).
 -define(FILE_BYTES, (16 bsl 20)).
@@ -17,11 +17,6 @@
 %% What two processes must do of the work of one for a yardstick to be one.
 -define(SCALES, 1.5).
 
-%% What is measured: `setup' runs in the worker, `loop' does N calls.
--record(sample, {key :: {Operation :: atom(), Bytes :: non_neg_integer(), Processes :: pos_integer()},
-                 setup :: fun((Worker :: non_neg_integer()) -> term()),
-                 loop :: fun((N :: pos_integer(), term()) -> ok)}).
-
 -spec run(emmap_bench:options()) -> ok.
 run(#{quick := Quick, out := Out, work := Work} = Options) ->
     Rounds = maps:get(rounds, Options, case Quick of true -> 3; false -> 7 end),
@@ -30,11 +25,11 @@ run(#{quick := Quick, out := Out, work := Work} = Options) ->
     Env = open(filename:join(Work, "file")),
     Samples = samples(Env),
     emmap_bench:progress("calibrating ~b cases~n", [length(Samples)]),
-    Counted = [{Sample, calibrate(Sample, SampleMs * 1000000)} || Sample <- Samples],
+    Counted = [{Sample, emmap_bench_sample:calibrate(Sample, SampleMs * 1000000)} || Sample <- Samples],
     {Taken, Recounted} = lists:mapfoldl(fun(Round, Counts) -> round(Round, Rounds, Counts, SampleMs * 1000000) end,
                                 Counted, lists:seq(1, Rounds)),
     Ns = maps:from_list([{Key, emmap_bench:median([maps:get(Key, In) || In <- Taken])}
-                         || {#sample{key = Key}, _} <- Counted]),
+                         || {#{key := Key}, _} <- Counted]),
     Scale = scaling(Taken),
     io:format("Load at the end ~ts~n~n", [emmap_bench:load()]),
     by_size(Ns),
@@ -87,7 +82,7 @@ bytes_together() ->
 
 sample(Operation, Size, Processes, Env) ->
     {Setup, Loop} = operation(Operation, Size, Env),
-    #sample{key = {Operation, Size, Processes}, setup = Setup, loop = Loop}.
+    #{key => {Operation, Size, Processes}, processes => Processes, setup => Setup, loop => Loop}.
 
 operation(nothing, _, _) ->
     {fun(_) -> none end, fun(N, _) -> emmap_bench_loops:nothing(N) end};
@@ -159,66 +154,19 @@ raw(#{name := Name}) ->
 
 %%------------------------------------------------------------------------------------- measuring
 
-calibrate(Sample, WantedNs) ->
-    calibrate(Sample, WantedNs, 4).
-
-%% The least of a few, so that one sample that was held up does not end it with too few calls.
-calibrate(Sample, WantedNs, N) ->
-    case lists:min([take(Sample, N) || _ <- [1, 2, 3]]) of
-        Ns when Ns * 8 < WantedNs -> calibrate(Sample, WantedNs, N * 2);
-        Ns -> max(4, round(N * WantedNs / Ns))
-    end.
-
 round(Round, Rounds, Counted, WantedNs) ->
     emmap_bench:progress("round ~b of ~b~n", [Round, Rounds]),
-    {Taken, Recounted} = lists:unzip([long_enough(Sample, N, WantedNs) || {Sample, N} <- Counted]),
+    {Taken, Recounted} = lists:unzip([sampled(Sample, N, WantedNs) || {Sample, N} <- Counted]),
     {_, Loop} = lists:keyfind({nothing, 0, 1}, 1, Taken),
     {maps:from_list([{Key, net(Key, Ns, Loop)} || {Key, Ns} <- Taken]), Recounted}.
 
-%% A case that was held up while it was calibrated does too few calls: it is calibrated again.
-long_enough(#sample{key = Key} = Sample, N, WantedNs) ->
-    case take(Sample, N) of
-        Ns when Ns * 2 < WantedNs ->
-            More = max(N, calibrate(Sample, WantedNs)),
-            {{Key, take(Sample, More) / More}, {Sample, More}};
-        Ns ->
-            {{Key, Ns / N}, {Sample, N}}
-    end.
+sampled(#{key := Key} = Sample, N, WantedNs) ->
+    {Ns, Next} = emmap_bench_sample:long_enough(Sample, N, WantedNs),
+    {{Key, Ns}, {Sample, Next}}.
 
 net({nothing, _, _}, Ns, _) -> Ns;
 net({memcpy, _, _}, Ns, _) -> Ns;
 net(_, Ns, Loop) -> max(Ns - Loop, 0.1).
-
-%% The nanoseconds from the first worker's start to the last one's end; each does N calls.
-take(#sample{key = {_, _, Processes}, setup = Setup, loop = Loop}, N) ->
-    Ready = atomics:new(1, []),
-    Workers = [spawn_monitor(fun() -> worker(Ready, Processes, Setup(Worker), Loop, N) end)
-               || Worker <- lists:seq(0, Processes - 1)],
-    Times = [receive
-                 {'DOWN', Ref, process, Pid, {took, Ns}} -> {0, Ns};
-                 {'DOWN', Ref, process, Pid, {from_to, Begin, End}} -> {Begin, End};
-                 {'DOWN', Ref, process, Pid, Why} -> error({worker, Why})
-             end || {Pid, Ref} <- Workers],
-    {Begins, Ends} = lists:unzip(Times),
-    max(lists:max(Ends) - lists:min(Begins), 1).
-
-worker(Ready, Processes, State, Loop, N) ->
-    ok = atomics:add(Ready, 1, 1),
-    ok = gather(Ready, Processes, erlang:monotonic_time(millisecond) + 2),
-    Begin = erlang:monotonic_time(nanosecond),
-    case Loop(N, State) of
-        ok -> exit({from_to, Begin, erlang:monotonic_time(nanosecond)});
-        {took, _} = Took -> exit(Took)
-    end.
-
-%% Several wait for each other at work, so that they are spread over the schedulers at the start.
-gather(_, 1, _) ->
-    ok;
-gather(Ready, Processes, Until) ->
-    case atomics:get(Ready, 1) =:= Processes andalso erlang:monotonic_time(millisecond) >= Until of
-        true -> ok;
-        false -> gather(Ready, Processes, Until)
-    end.
 
 %% How many times the work of one process several do, by the median of what each round shows.
 scaling(Taken) ->
@@ -295,13 +243,13 @@ processes(Ns, Scale) ->
 collections(#{mem := Mem, direct := Direct, name := Name}) ->
     N = 10000,
     Read = fun(Handle, Size) ->
-                   #sample{key = {read, Size, 1}, setup = fun(_) -> 0 end,
-                           loop = fun(_, Off) ->
-                                          {Before, _, _} = erlang:statistics(garbage_collection),
-                                          ok = read(N, Handle, Off, Size),
-                                          {After, _, _} = erlang:statistics(garbage_collection),
-                                          {took, After - Before}
-                                  end}
+                   #{setup => fun(_) -> 0 end,
+                     loop => fun(_, Off) ->
+                                     {Before, _, _} = erlang:statistics(garbage_collection),
+                                     ok = read(N, Handle, Off, Size),
+                                     {After, _, _} = erlang:statistics(garbage_collection),
+                                     {took, After - Before}
+                             end}
            end,
     Of = fun(Handle, Size) -> io_lib:format("~.4f", [collected(Read(Handle, Size)) / N]) end,
     emmap_bench:table(io_lib:format("Garbage collections a call (of ~b calls)", [N]),
@@ -312,13 +260,13 @@ collections(#{mem := Mem, direct := Direct, name := Name}) ->
 read(N, {raw, Name}, Off, Size) -> emmap_bench_loops:file_pread(N, raw(#{name => Name}), Off, Size);
 read(N, Mem, Off, Size) -> emmap_bench_loops:pread(N, Mem, Off, Size).
 
-collected(#sample{setup = Setup, loop = Loop}) ->
+collected(#{setup := Setup, loop := Loop}) ->
     {Pid, Ref} = spawn_monitor(fun() -> exit(Loop(0, Setup(0))) end),
     receive {'DOWN', Ref, process, Pid, {took, Collections}} -> Collections end.
 
 calls(Counted) ->
     Text = [io_lib:format("~s~s~s ~b", [Operation, of_size(Size), of_processes(Processes), N])
-            || {#sample{key = {Operation, Size, Processes}}, N} <- Counted],
+            || {#{key := {Operation, Size, Processes}}, N} <- Counted],
     io:format("Calls a sample and process:~n~ts~n", [fold(Text, 0)]).
 
 of_size(0) -> "";
@@ -336,66 +284,19 @@ fold([Text | Texts], Column) ->
 
 %%--------------------------------------------------------------------------- an open handle's memory
 
-%% Bytes for each of many handles, each of a file of its own, in a VM that does nothing else and has
-%% opened as many before: what the first ones need once is not theirs.
 handle_memory(Work) ->
-    N = handles_measured(),
-    emmap_bench:progress("memory of ~b handles~n", [N]),
-    {ok, Peer} = emmap_bench:start_peer([], []),
-    Grown = peer:call(Peer, ?MODULE, handles, [filename:join(Work, "handles"), N], 120000),
-    peer:stop(Peer),
-    Each = maps:map(fun(_, Bytes) -> Bytes / N end, Grown),
-    Rows = [{"resident memory that is no file's (RssAnon)", rss}, {"malloc", malloc},
-            {"erlang:memory(total)", erlang}, {"page tables (VmPTE), the mapping's", tables}],
+    {N, Each, Rows} = emmap_bench_memory:each(filename:join(Work, "handles"), ?HANDLES,
+                                              fun ?MODULE:open_one/1, fun emmap:close/1),
     emmap_bench:table(io_lib:format("Memory of an open handle: growth by ~b handles, each of a "
-                                    "file of 4 KiB and read once", [N]),
-                      ["", "bytes a handle"],
-                      [[Name, integer_to_list(round(maps:get(Key, Each)))] || {Name, Key} <- Rows]),
+                                    "file of 4 KiB and read once", [N]), ["", "bytes a handle"], Rows),
     Each.
 
-%% Twice as many are open at the end.
-handles_measured() ->
-    case string:to_integer(os:cmd("ulimit -n")) of
-        {Limit, _} when is_integer(Limit) -> min(?HANDLES, (Limit - 64) div 2);
-        {error, _} -> ?HANDLES % unlimited
-    end.
-
--spec handles(string(), pos_integer()) -> #{atom() => integer()}.
-handles(Folder, N) ->
-    Names = [filename:join(Folder, integer_to_list(I)) || I <- lists:seq(1, 2 * N)],
-    ok = filelib:ensure_dir(hd(Names)),
-    [ok = file:write_file(Name, binary:copy(<<"x">>, 4096)) || Name <- Names],
-    {FirstNames, MoreNames} = lists:split(N, Names),
-    First = opened(FirstNames),
-    erlang:garbage_collect(),
-    Before = memory(),
-    More = opened(MoreNames),
-    erlang:garbage_collect(),
-    After = memory(),
-    [ok = emmap:close(Mem) || Mem <- First ++ More],
-    [ok = file:delete(Name) || Name <- Names], % so the names have not become garbage meanwhile
-    maps:map(fun(Key, Bytes) -> Bytes - maps:get(Key, Before) end, After).
-
-opened(Names) ->
-    [begin
-         {ok, Mem, _} = emmap:open(Name, [read, write, shared]),
-         {ok, <<"x">>} = emmap:pread(Mem, 0, 1),
-         Mem
-     end || Name <- Names].
-
-memory() ->
-    #{rss => status("RssAnon"), tables => status("VmPTE"), malloc => emmap_bench_nif:allocated(),
-      erlang => erlang:memory(total)}.
-
-%% 0 where the system does not tell.
-status(Name) ->
-    case file:read_file("/proc/self/status") of
-        {ok, Text} ->
-            {match, [KiB]} = re:run(Text, [Name, ":\\s*(\\d+) kB"], [{capture, all_but_first, list}]),
-            list_to_integer(KiB) * 1024;
-        {error, _} ->
-            0
-    end.
+-spec open_one(string()) -> emmap:mem().
+open_one(Name) ->
+    ok = file:write_file(Name, binary:copy(<<"x">>, 4096)),
+    {ok, Mem, _} = emmap:open(Name, [read, write, shared]),
+    {ok, <<"x">>} = emmap:pread(Mem, 0, 1),
+    Mem.
 
 %%--------------------------------------------------------------------------------------- targets
 

@@ -23,7 +23,7 @@ run(#{quick := Quick, work := Folder} = Options) ->
     Works =/= [] orelse
         stop("bench scheduler: no work has that in its name: ~ts~n",
              [lists:join(", ", [Name || {Name, _} <- works(Size, Line)])]),
-    enough_space(Folder, 2 * Size + Line),
+    emmap_bench:enough_space(Folder, 2 * Size + Line),
     {Conditions, NotRoot, Said} = conditions(),
     emmap_bench:facts(Folder, [{"method", method(Size, Rounds)} | Said]),
     Env = #{size => Size, not_root => NotRoot, folder => Folder,
@@ -104,13 +104,6 @@ word(writer) -> "writer";
 word(not_root) -> "not root".
 
 %%----------------------------------------------------------------------------------------- files
-
-enough_space(Folder, Needed) ->
-    [_, Line | _] = string:lexemes(os:cmd("df -Pk '" ++ Folder ++ "'"), "\n"),
-    Free = 1024 * list_to_integer(lists:nth(4, string:lexemes(Line, " "))),
-    Free > Needed + Needed div 10 orelse
-        stop("bench scheduler: ~ts has ~ts free, ~ts are needed (TMPDIR, --size)~n",
-             [Folder, emmap_bench:bytes(Free), emmap_bench:bytes(Needed)]).
 
 -spec stop(io:format(), [term()]) -> no_return().
 stop(Format, Args) ->
