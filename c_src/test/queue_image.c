@@ -26,7 +26,6 @@ struct emmap_queue *image_desk(uint64_t room_bytes) {
     MUST(q && posix_memalign(&base, 1 << 16, room_bytes) == 0);
     q->base = base;
     q->base_bytes = room_bytes;
-    q->most_bytes = EMMAP_QUEUE_MOST_BYTES;
     pthread_mutex_init(&q->space_lock, NULL);
     pthread_mutex_init(&q->sync_lock, NULL);
     return q;
