@@ -50,7 +50,7 @@ static void messages_text(const struct emmap_queue_view_info *info) {
     const struct emmap_queue_info *queue = &info->queue;
     char time[CLI_TIME_BYTES];
     printf("  messages     %" PRIu64, queue->messages);
-    if (queue->claimed) printf("; %" PRIu64 " claimed, or done out of order", queue->claimed);
+    if (queue->claimed) printf(", %" PRIu64 " of them claimed", queue->claimed);
     printf("\n  bytes        %" PRIu64, queue->bytes);
     if (queue->max_bytes != UINT64_MAX) printf(" of at most %" PRIu64, queue->max_bytes);
     printf("%s\n", queue->fixed_size ? ", fixed_size" : "");

@@ -424,7 +424,8 @@ struct emmap_queue_checkpoint {
 
 struct emmap_queue_view_info {
     struct emmap_queue_info queue; /* as written down; what the file does not tell is 0:
-                                   max_message_bytes, multi_os, recovered, was_recovered */
+                                   max_message_bytes, multi_os, recovered, was_recovered, and before
+                                   a recovery oldest_ms and claimed */
     enum emmap_queue_standing standing;
     bool same_boot;   /* what is written down is of this boot of the system, and of this file */
     bool interrupted; /* who was at work was stopped within a change, which the next one finishes */

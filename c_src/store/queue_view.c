@@ -291,7 +291,6 @@ static void tell_queue(struct emmap_queue_view *v, struct emmap_queue_info *info
     info->messages =
         less(queue_get(&live->tail_n), queue_get(&live->head_n), queue_get(&live->gap_n));
     info->bytes = less(queue_get(&live->tail), queue_get(&live->head), queue_get(&live->gap_bytes));
-    info->claimed = less(queue_get(&live->window_n), queue_get(&live->returned_n), 0);
     info->max_bytes = queue_get(&live->max_bytes);
     info->segment_bytes = v->q.segment_bytes;
     info->slots = queue_get(&live->slots);
@@ -302,21 +301,28 @@ static void tell_queue(struct emmap_queue_view *v, struct emmap_queue_info *info
     info->fixed_size = (v->q.flags & QUEUE_FLAG_FIXED) != 0;
 }
 
-static int oldest(void *ctx, const struct emmap_queue_item *item) {
-    uint64_t *oldest_ms = ctx;
-    if (item->state == EMMAP_QUEUE_DONE || item->state == EMMAP_QUEUE_VOID) return 0;
-    *oldest_ms = item->time_ms;
-    return 1;
+/* What the messages tell: the first one's time, and who works on those in the window. */
+struct front {
+    uint64_t cursor_n, oldest_ms, claimed;
+};
+
+static int look_at_front(void *ctx, const struct emmap_queue_item *item) {
+    struct front *front = ctx;
+    if (item->state == EMMAP_QUEUE_LEASED || item->state == EMMAP_QUEUE_TAKING) front->claimed++;
+    const bool gone = item->state == EMMAP_QUEUE_DONE || item->state == EMMAP_QUEUE_VOID;
+    if (!gone && front->oldest_ms == 0) front->oldest_ms = item->time_ms;
+    return item->ordinal + 1 >= front->cursor_n && front->oldest_ms != 0;
 }
 
-/* A recovery of the whole file is more than was asked for. */
-static uint64_t oldest_ms(struct emmap_queue_view *v) {
-    uint64_t ms = 0;
+/* A recovery of the whole file would be more than was asked for. */
+static void tell_front(struct emmap_queue_view *v, struct emmap_queue_view_info *info) {
+    struct front front = {.cursor_n = info->cursor_n};
     struct emmap_queue_walked walked;
-    const struct emmap_queue_walk walk = {.item = oldest, .ctx = &ms};
-    if (v->standing != EMMAP_QUEUE_TO_RECOVER || v->has_copy)
-        (void)emmap_queue_view_walk(v, &walk, &walked);
-    return ms;
+    const struct emmap_queue_walk walk = {.item = look_at_front, .ctx = &front};
+    if (v->standing == EMMAP_QUEUE_TO_RECOVER && !v->has_copy) return;
+    (void)emmap_queue_view_walk(v, &walk, &walked);
+    info->queue.oldest_ms = front.oldest_ms;
+    info->queue.claimed = front.claimed;
 }
 
 static void tell_participants(struct emmap_queue_view *v, struct emmap_queue_view_info *info) {
@@ -356,7 +362,7 @@ int emmap_queue_view_info(struct emmap_queue_view *v, struct emmap_queue_view_in
     tell_participants(v, info);
     for (unsigned i = 0; i < 2; i++)
         view_checkpoint(v, i, &info->checkpoint[i]);
-    if (info->queue.messages > 0) info->queue.oldest_ms = oldest_ms(v);
+    if (info->queue.messages > 0) tell_front(v, info);
     return 0;
 }
 
