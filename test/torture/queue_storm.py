@@ -78,12 +78,19 @@ class Pace(threading.Thread):
     def __init__(self):
         super().__init__(daemon=True)
         self.longest_ns = 0
+        self.pauses = []  # (begin, end) of the longer ones
 
     def run(self):
         while True:
-            begin = time.monotonic_ns()
+            begin = time.monotonic_ns() + 5_000_000
             time.sleep(0.005)
-            self.longest_ns = max(self.longest_ns, time.monotonic_ns() - begin - 5_000_000)
+            end = time.monotonic_ns()
+            self.longest_ns = max(self.longest_ns, end - begin)
+            if end - begin > 20_000_000:
+                self.pauses.append((begin, end))
+
+    def within(self, begin, end):
+        return sum(max(0, min(end, b) - max(begin, a)) for a, b in self.pauses[-2000:])
 
 
 class Storm:
@@ -100,7 +107,8 @@ class Storm:
         self.frozen = []       # (begin, end) in which all were stopped
         self.stall_ns = {"alone": 0, "multi_os": 0}
         self.stalled = ""      # which call it was
-        self.killed_ns = 0     # when the last kill was
+        self.killed_ns = []    # when the kills were
+        self.pace = Pace()
         self.modes = {}        # of each worker
         self.most_messages = self.most_slots = self.redone = self.checks = self.held = 0
         self.begin = time.monotonic()
@@ -209,8 +217,10 @@ class Storm:
             if ns > self.stall_ns.get(mode, ns):
                 self.stall_ns[mode] = ns
                 if mode == "multi_os":
-                    self.stalled = (f"a {kind}, begun {(begin - self.killed_ns) / 1e6:+.0f} ms"
-                                    " from the last kill")
+                    after = [f"{(end - killed) / 1e6:.0f} ms after a kill" for killed in self.killed_ns
+                             if killed < end]
+                    self.stalled = (f"a {kind}, ended {(after or ['before all kills'])[-1]}; the machine"
+                                    f" paused for {self.pace.within(begin, end) / 1e6:.0f} ms of it")
         now = time.monotonic_ns()
         for worker, begin in self.ledger.in_flight():
             if now - begin > CALL_SECONDS * 1e9:
@@ -223,7 +233,7 @@ class Storm:
             if not worker.alive():
                 self.died(worker)
                 continue
-            self.killed_ns = time.monotonic_ns()
+            self.killed_ns.append(time.monotonic_ns())
             worker.kill()
             self.kills[worker.mode] += 1
             self.workers.remove(worker)
@@ -293,8 +303,7 @@ class Storm:
         self.judge()
 
     def run(self):
-        pace = Pace()
-        pace.start()
+        self.pace.start()
         told = 0
         while not self.enough():
             for mode in "alone", "multi_os":
@@ -308,7 +317,7 @@ class Storm:
                     self.kill(list(self.workers))
                     self.judge()
         self.drain()
-        return self.report(pace)
+        return self.report()
 
     def enough(self, mode=None):
         kills = sum(self.kills.values())
@@ -344,10 +353,10 @@ class Storm:
               f" {sum(ledger.wrong.values())} wrong, longest stall {self.stall_ns['multi_os'] / 1e6:.0f} ms",
               flush=True)
 
-    def report(self, pace):
+    def report(self):
         ledger, wrong = self.ledger, self.ledger.wrong
         stall_ms = self.stall_ns["multi_os"] / 1e6
-        pause_ms = pace.longest_ns / 1e6
+        pause_ms = self.pace.longest_ns / 1e6
         slow = stall_ms - pause_ms > self.options.stall_ms
         for line in ledger.details:
             print(f"wrong: {line}")
