@@ -317,6 +317,7 @@ int queue_sync(struct emmap_queue *q, uint64_t *covered); /* waits; the position
 /* Syncs in the background, at least so often while there is something new. */
 int queue_sync_every(struct emmap_queue *q, uint32_t interval_ms);
 uint64_t queue_checkpoint(struct emmap_queue *q); /* its serial; under the lock */
+void queue_write_checkpoint(struct emmap_queue *q, struct emmap_disk_checkpoint c);
 /* At a new segment, unless a sync is on its way that rests on the one before. */
 void queue_checkpoint_now(struct emmap_queue *q);
 bool queue_checkpoint_is_valid(const struct emmap_queue *q, const struct emmap_disk_checkpoint *c);

@@ -7,9 +7,13 @@
 #include "os/os.h"
 #include "store/queue.h"
 
+/* The lock stays, and max_bytes, which nothing else tells. */
 static void clear_live(struct emmap_queue *q) {
-    const size_t skip = offsetof(struct emmap_disk_live, tail); /* the lock stays */
-    pm_zero(q->base + QUEUE_LIVE_OFF + skip, QUEUE_PAGE - skip);
+    struct emmap_disk_live *live = queue_live(q);
+    const size_t from = offsetof(struct emmap_disk_live, tail);
+    const size_t most = offsetof(struct emmap_disk_live, max_bytes);
+    pm_zero(q->base + QUEUE_LIVE_OFF + from, most - from);
+    pm_zero(&live->wake, QUEUE_PAGE - offsetof(struct emmap_disk_live, wake));
 }
 
 static void write_first_segment(struct emmap_queue *q, uint64_t slot, uint64_t number,
@@ -408,6 +412,18 @@ static int write_down(struct recovery *r) {
     rc = sync_file(q);
     if (rc) return rc;
 
+    /* From here on it leads to the same end, whatever becomes of the live page. */
+    const uint64_t serial = r->from.serial + 1;
+    queue_write_checkpoint(q, (struct emmap_disk_checkpoint){
+                                  .serial = serial,
+                                  .epoch = r->highest_epoch + 1,
+                                  .head = r->first.pos,
+                                  .head_n = r->first_n,
+                                  .tail = r->at.pos,
+                                  .tail_n = r->next_n,
+                                  .slots = r->slots,
+                                  .next_number = r->highest + 1,
+                              });
     clear_live(q);
     clear_participants(q);
     set_positions(q, r->first, r->first_n, r->at, r->next_n);
@@ -424,9 +440,8 @@ static int write_down(struct recovery *r) {
         add_to_list(fixed ? &live->warm_slot : &live->cold_slot, q, slot);
         if (fixed) pm_set64(&live->warm_n, queue_get(&live->warm_n) + 1);
     }
-    pm_set64(&live->cp_serial, r->from.serial);
+    pm_set64(&live->cp_serial, serial);
     pm_set64(&live->cp_durable, r->from.serial);
-    const uint64_t serial = queue_checkpoint(q);
     rc = sync_file(q);
     if (rc == 0) pm_set64(&live->cp_durable, serial);
     return rc;

@@ -34,24 +34,28 @@ bool queue_newest_checkpoint(const struct emmap_queue *q, struct emmap_disk_chec
     return found;
 }
 
-/* Its place goes by its serial number, which is chosen so that the one on the disk stays. */
+/* Its place goes by its serial number. */
+void queue_write_checkpoint(struct emmap_queue *q, struct emmap_disk_checkpoint c) {
+    c.magic = EMMAP_DISK_CHECKPOINT_MAGIC;
+    c.crc = checkpoint_crc(q, &c);
+    pm_copy(queue_checkpoint_at(q, c.serial), &c, sizeof c);
+}
+
+/* The number is chosen so that the one on the disk stays. */
 uint64_t queue_checkpoint(struct emmap_queue *q) {
     struct emmap_disk_live *live = queue_live(q);
     uint64_t serial = queue_get(&live->cp_serial) + 1;
     if (((serial ^ queue_get(&live->cp_durable)) & 1) == 0) serial++;
-    struct emmap_disk_checkpoint c = {
-        .magic = EMMAP_DISK_CHECKPOINT_MAGIC,
-        .serial = serial,
-        .epoch = queue_get(&live->epoch),
-        .head = queue_get(&live->head),
-        .head_n = queue_get(&live->head_n),
-        .tail = queue_get(&live->tail),
-        .tail_n = queue_get(&live->tail_n),
-        .slots = queue_get(&live->slots),
-        .next_number = queue_get(&live->next_number),
-    };
-    c.crc = checkpoint_crc(q, &c);
-    pm_copy(queue_checkpoint_at(q, serial), &c, sizeof c);
+    queue_write_checkpoint(q, (struct emmap_disk_checkpoint){
+                                  .serial = serial,
+                                  .epoch = queue_get(&live->epoch),
+                                  .head = queue_get(&live->head),
+                                  .head_n = queue_get(&live->head_n),
+                                  .tail = queue_get(&live->tail),
+                                  .tail_n = queue_get(&live->tail_n),
+                                  .slots = queue_get(&live->slots),
+                                  .next_number = queue_get(&live->next_number),
+                              });
     pm_set64(&live->cp_serial, serial);
     return serial;
 }
