@@ -183,23 +183,26 @@ struct emmap_queue *open_queue(const char *path, uint32_t flags) {
     return q;
 }
 
-static void fill_in(uint8_t *buf, uint64_t id, uint32_t len_bytes) {
-    model_fill(buf, id, len_bytes);
-    if (len_bytes >= sizeof id) memcpy(buf, &id, sizeof id);
+void fill_id(uint8_t *buf, uint64_t id, uint32_t len_bytes) {
+    uint64_t word = id;
+    for (uint32_t i = 0; i < len_bytes; i += sizeof word) {
+        memcpy(buf + i, &word, len_bytes - i < sizeof word ? len_bytes - i : sizeof word);
+        word = word * 6364136223846793005u + 1442695040888963407u;
+    }
 }
 
 int push_id(struct emmap_queue *q, uint64_t id, uint32_t len_bytes) {
-    static _Thread_local uint8_t buf[LARGEST];
+    static uint8_t buf[LARGEST];
     MUST(len_bytes <= LARGEST);
-    fill_in(buf, id, len_bytes);
+    fill_id(buf, id, len_bytes);
     return emmap_queue_push(q, buf, len_bytes, 0);
 }
 
 int take_id(struct emmap_queue *q, uint64_t id, uint32_t len_bytes) {
-    static _Thread_local uint8_t buf[LARGEST], expected[LARGEST];
+    static uint8_t buf[LARGEST], expected[LARGEST];
     uint32_t got = 0, flags = 0;
     const int rc = emmap_queue_take(q, buf, LARGEST, &got, &flags);
     if (rc) return rc;
-    fill_in(expected, id, len_bytes);
+    fill_id(expected, id, len_bytes);
     return got == len_bytes && flags == 0 && memcmp(buf, expected, got) == 0 ? 0 : -EINVAL;
 }
