@@ -3,8 +3,8 @@
 
 -include_lib("eunit/include/eunit.hrl").
 
--import(emmap_test_lib, [wait_until/1, together/1]).
--import(emmap_queue_test_lib, [with_queue/2, file_of/1]).
+-import(emmap_test_lib, [pattern/1, wait_until/1, together/1]).
+-import(emmap_queue_test_lib, [with_file/1, with_queue/2, file_of/1, opened/1]).
 
 %% The checkpoint that is on the disk, as the format page has it.
 durable(File) ->
@@ -120,5 +120,42 @@ an_interval_syncs_by_itself_test_() ->
                  _ = emmap_queue:take_many(Q, 60),
                  wait_until(fun() -> maps:get(head_n, durable(File)) =:= Head + 60 end)
              end || _ <- lists:seq(1, 5)]
+        end)
+    end}.
+
+%% A sync in the background has the file as long as it lasts: close waits for it.
+a_queue_can_be_opened_as_soon_as_it_is_closed_test_() ->
+    {timeout, 120, fun() ->
+        with_file(fun(File) ->
+            [begin
+                 {ok, Q} = emmap_queue:open(File, #{durability => {interval, 1}}),
+                 ok = emmap_queue:push(Q, {N, pattern(10000)}),
+                 ok = emmap_queue:close(Q)
+             end || N <- lists:seq(1, 500)],
+            ?assertEqual(500, emmap_queue:length(opened(File)))
+        end)
+    end}.
+
+%% So it does for a large message that another process is pushing or taking.
+also_while_others_push_and_take_large_ones_test_() ->
+    {timeout, 120, fun() ->
+        with_file(fun(File) ->
+            Large = binary:copy(<<"x">>, 5 bsl 20),
+            [begin
+                 Q = opened(File),
+                 Use = fun Use() ->
+                     case {emmap_queue:push(Q, Large), emmap_queue:take(Q)} of
+                         {ok, {ok, Large}} -> Use();
+                         {ok, empty} -> Use(); % another one took it
+                         {_, {error, closed}} -> closed
+                     end
+                 end,
+                 Close = fun() ->
+                     wait_until(fun() -> not emmap_queue:is_empty(Q) end),
+                     ok = emmap_queue:close(Q),
+                     emmap_queue:close(opened(File))
+                 end,
+                 ?assertEqual([closed, closed, ok], together([Use, Use, Close]))
+             end || _ <- lists:seq(1, 20)]
         end)
     end}.

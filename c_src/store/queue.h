@@ -56,6 +56,7 @@ struct emmap_queue {
     _Atomic bool job_waits;
     _Atomic uint32_t refs;  /* memory */
     _Atomic uint32_t users; /* of the file: the handles, and calls that hold a claim */
+    _Atomic bool gone;      /* the last of them has let go of the file */
 
     /* Callers that wait for the disk together: of the NIF. */
     struct {
@@ -70,7 +71,7 @@ struct emmap_queue {
     _Atomic uint64_t recovered, lost; /* what open found */
     _Atomic bool was_recovered;
     struct emmap_queue *next; /* of this OS process; guarded by the runtime's lock */
-    uint32_t handles;         /* opened, not closed; the same */
+    uint32_t handles;         /* opened, not closed; 0: about to let go of the file; the same */
 };
 
 static inline struct emmap_disk_live *queue_live(const struct emmap_queue *q) {

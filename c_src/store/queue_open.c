@@ -310,6 +310,7 @@ void queue_leave(struct emmap_queue *q) {
     if (atomic_fetch_sub(&q->users, 1) > 1) return;
     if (q->file->region->shared) unlock_bytes(q);
     (void)emmap_file_close(q->file);
+    atomic_store(&q->gone, true);
 }
 
 static int open_file(const char *path, const struct emmap_queue_options *options,
@@ -365,7 +366,7 @@ static int new_queue(struct emmap_file *file, const struct emmap_queue_options *
     return rc;
 }
 
-/* The queue that this OS process has open already. */
+/* The queue that this OS process has open already, or is about to let go of. */
 static struct emmap_queue *find(struct runtime *rt, const struct emmap_file *file) {
     struct emmap_queue *q = rt->queues;
     while (q && q->file->region->inode != file->region->inode)
@@ -384,7 +385,11 @@ static int open_existing(struct runtime *rt, const char *path,
         q = find(rt, file);
         /* It was opened so that no other OS process can come in. */
         if (q && has(options, EMMAP_QUEUE_MULTI_OS) && !q->multi_os) rc = EMMAP_E_LOCKED;
-        if (q && rc == 0) q->handles++;
+        if (q && q->handles == 0) rc = QUEUE_SPUN;
+        if (q && rc == 0) {
+            q->handles++;
+            queue_ref(q);
+        }
         pthread_mutex_unlock(&rt->lock);
     }
     if (q) {
@@ -392,7 +397,6 @@ static int open_existing(struct runtime *rt, const char *path,
         emmap_file_free(file);
         if (rc) return rc;
         if (options->max_bytes) (void)queue_set_max(q, options->max_bytes);
-        queue_ref(q);
         *out = q;
         return 0;
     }
@@ -421,26 +425,40 @@ static int check(const struct emmap_queue_options *options) {
     return 0;
 }
 
+static int open_or_make(struct runtime *rt, const char *path,
+                        const struct emmap_queue_options *options, struct emmap_queue **out,
+                        bool *made) {
+    struct making making = {.options = options};
+    int rc = -ENOENT;
+    *made = false;
+    for (int i = 0; i < OPEN_TRIES; i++) {
+        rc = open_existing(rt, path, options, out);
+        if (rc != -ENOENT || !has(options, EMMAP_QUEUE_CREATE)) break;
+        rc = birth(path, options->mode ? options->mode : MODE, fill, &making);
+        if (rc == 0) *made = true;
+        if (rc && rc != -EEXIST) break;
+    }
+    return rc;
+}
+
+/* A close of the same queue is waited for without the lock, which others open theirs under. */
 int emmap_queue_open(struct emmap_queue **out, const char *path,
                      const struct emmap_queue_options *options, bool *existed) {
     struct runtime *rt;
     int rc = check(options);
     if (rc == 0) rc = runtime_ready(&rt);
     if (rc) return rc;
-    struct making making = {.options = options};
-    bool made = false;
-    pthread_mutex_lock(&open_lock);
-    rc = -ENOENT;
-    for (int i = 0; i < OPEN_TRIES; i++) {
-        rc = open_existing(rt, path, options, out);
-        if (rc != -ENOENT || !has(options, EMMAP_QUEUE_CREATE)) break;
-        rc = birth(path, options->mode ? options->mode : MODE, fill, &making);
-        made = rc == 0;
-        if (rc && rc != -EEXIST) break;
+    const uint64_t until = os_now_ms() + JOIN_MS;
+    for (;;) {
+        bool made;
+        pthread_mutex_lock(&open_lock);
+        rc = open_or_make(rt, path, options, out, &made);
+        pthread_mutex_unlock(&open_lock);
+        if (rc == 0 && existed) *existed = !made;
+        if (rc != QUEUE_SPUN) return rc;
+        if (os_now_ms() > until) return EMMAP_E_BUSY;
+        os_sleep_ms(1);
     }
-    pthread_mutex_unlock(&open_lock);
-    if (rc == 0 && existed) *existed = !made;
-    return rc;
 }
 
 /* The last handle of this OS process. */
@@ -455,21 +473,28 @@ static void shut(struct emmap_queue *q) {
     pthread_mutex_lock(&q->space_lock);
     pthread_mutex_unlock(&q->space_lock);
     queue_leave(q);
+    while (!atomic_load(&q->gone)) /* a sync in the background, a large message of another thread */
+        os_sleep_ms(1);
+}
+
+static void forget(struct runtime *rt, const struct emmap_queue *q) {
+    pthread_mutex_lock(&rt->lock);
+    struct emmap_queue **at = &rt->queues;
+    while (*at && *at != q)
+        at = &(*at)->next;
+    if (*at) *at = q->next;
+    pthread_mutex_unlock(&rt->lock);
 }
 
 void emmap_queue_close(struct emmap_queue *q) {
     if (!q) return;
     struct runtime *rt = runtime_get();
-    pthread_mutex_lock(&open_lock);
     pthread_mutex_lock(&rt->lock);
     const bool last = --q->handles == 0;
-    for (struct emmap_queue **at = &rt->queues; last && *at; at = &(*at)->next)
-        if (*at == q) {
-            *at = q->next;
-            break;
-        }
     pthread_mutex_unlock(&rt->lock);
-    if (last) shut(q);
-    pthread_mutex_unlock(&open_lock);
+    if (last) {
+        shut(q);
+        forget(rt, q);
+    }
     queue_unref(q);
 }
