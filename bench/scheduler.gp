@@ -6,10 +6,11 @@ set style data histograms
 set style histogram clustered gap 1
 set style fill solid 0.9 border lc rgb "white"
 set logscale y
-stats data using 4 skip 1 nooutput
-most = STATS_max
-stats data using 5 skip 1 nooutput
-most = STATS_max > most ? STATS_max : most
+most = 1
+do for [column = 3:5] {
+    stats data using column skip 1 nooutput
+    most = STATS_max > most ? STATS_max : most
+}
 set yrange [1:most * 3] # the same in all panels
 set ylabel "ms"
 set grid ytics lt 1 lw 1 lc rgb "#d0d0d0"
@@ -32,6 +33,7 @@ do for [c = 1:words(conditions)] {
     plot rows using 3:xtic(lines(stringcolumn(2))) lc rgb "#cccccc" title "ticker alone", \
          rows using 4 lc rgb "#888888" title "raw file", \
          rows using 5 lc rgb "#0060ad" title "emmap", \
+         rows using ($0 - 0.25):3:(ms($3)) with labels offset 0,0.6 font ",9" tc rgb "#888888" notitle, \
          rows using ($0):4:(ms($4)) with labels offset 0,0.6 font ",9" notitle, \
          rows using ($0 + 0.25):5:(ms($5)) with labels offset 0,0.6 font ",9" tc rgb "#0060ad" notitle
 }
