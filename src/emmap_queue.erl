@@ -231,7 +231,7 @@ flush(Q) -> ?NO_QUEUE([Q]).
 %% After `{error, {sync_failed, Reason}}' all syncs of this queue fail, until it has been closed and
 %% opened again by all: the disk has refused what it was given.
 -spec sync(queue()) -> ok | {error, reason()}.
-sync(?IS_QUEUE(H)) -> emmap_nif:queue_sync(H);
+sync(?IS_QUEUE(H)) -> sync_pushed(H);
 sync(Q) -> ?NO_QUEUE([Q]).
 
 %% @doc Changes a queue in use: `#{max_size => Bytes | infinity}'.
@@ -368,20 +368,21 @@ pushed_many(Result, _Q) ->
     Result.
 
 push_list(H, Terms, Done) ->
+    push_list(H, Terms, Done, 0, erlang:monotonic_time(millisecond) + ?LOCK_TIMEOUT_MS).
+
+push_list(H, Terms, Done, Tries, Until) ->
     case emmap_nif:queue_push_many(H, Terms, Done) of
+        {again, Rest, N} when N > Done -> % some went: a new wait
+            push_list(H, Rest, N);
         {again, Rest, N} ->
-            case again(fun() -> again_list(emmap_nif:queue_push_many(H, Rest, N), H) end) of
-                {error, busy} when N > 0 -> {error, {N, busy}};
-                Result -> Result
+            case erlang:monotonic_time(millisecond) > Until of
+                true when N > 0 -> {error, {N, busy}};
+                true -> {error, busy};
+                false -> wait(Tries), push_list(H, Rest, N, Tries + 1, Until)
             end;
         Result ->
             Result
     end.
-
-%% Some went, others wait again: a new wait.
-again_list({again, _, 0}, _H) -> again;
-again_list({again, Rest, N}, H) -> push_list(H, Rest, N);
-again_list(Result, _H) -> Result.
 
 push_each(_Q, [], _N) ->
     ok;
@@ -699,10 +700,7 @@ again(Call) ->
     again(Call, 0, erlang:monotonic_time(millisecond) + ?LOCK_TIMEOUT_MS).
 
 again(Call, Tries, Until) ->
-    case Tries < 4 of
-        true -> erlang:yield();
-        false -> receive after 1 -> ok end
-    end,
+    wait(Tries),
     case Call() of
         again ->
             case erlang:monotonic_time(millisecond) > Until of
@@ -712,6 +710,9 @@ again(Call, Tries, Until) ->
         Result ->
             Result
     end.
+
+wait(Tries) when Tries < 4 -> erlang:yield();
+wait(_Tries) -> receive after 1 -> ok end.
 
 %% The length comes first, so that nobody inflates more than that.
 deflate(Term, Level) ->

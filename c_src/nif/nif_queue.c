@@ -72,10 +72,12 @@ static void queue_destroy(ErlNifEnv *env, void *object) {
     if (h->q) queue_unref(h->q);
 }
 
+enum { RETURN_TRIES = 1000 };
 static void return_job(struct pool_job *job) {
     struct claim *claim = (struct claim *)(void *)((char *)job - offsetof(struct claim, job));
-    while (queue_return(claim->handle->q, true, &claim->message) == QUEUE_SPUN)
-        ;
+    int rc = QUEUE_SPUN; /* some seconds: then it is the next opener's */
+    for (int i = 0; i < RETURN_TRIES && rc == QUEUE_SPUN; i++)
+        rc = queue_return(claim->handle->q, true, &claim->message);
     enif_release_resource(claim->handle);
     free(claim);
 }

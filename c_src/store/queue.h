@@ -65,8 +65,8 @@ struct emmap_queue {
         uint64_t coming_ms; /* when somebody was sent to a dirty scheduler, to sync */
         struct queue_waiter *waiting;
     } group;
-    _Atomic uint32_t interval_ms;                 /* between syncs in the background; 0: none */
-    uint64_t synced_ms, synced_tail, synced_head; /* of that thread */
+    _Atomic uint32_t interval_ms; /* between syncs in the background; 0: none */
+    uint64_t synced_ms, synced_tail, synced_head, synced_gap; /* of that thread */
 
     _Atomic uint64_t recovered, lost; /* what open found */
     _Atomic bool was_recovered;

@@ -145,8 +145,10 @@ static int wait_for_lock(struct emmap_queue *q, bool wait, unsigned most_ms) {
     }
 }
 
+/* Who has begun something ends it, also after the last handle was closed: the file waits for that. */
 static int lock(struct emmap_queue *q, bool wait, unsigned most_ms) {
-    if (atomic_load_explicit(&q->closed, memory_order_relaxed)) return EMMAP_E_CLOSED;
+    const bool ends = most_ms == TIMEOUT_MS;
+    if (!ends && atomic_load_explicit(&q->closed, memory_order_relaxed)) return EMMAP_E_CLOSED;
     int rc = atomic_load_explicit(&q->broken, memory_order_relaxed);
     if (rc) return rc;
     if (!try_lock(q)) {
@@ -154,8 +156,10 @@ static int lock(struct emmap_queue *q, bool wait, unsigned most_ms) {
         if (rc) return rc;
     }
     if (!q->file) return 0;
-    if (atomic_load_explicit(&q->closed, memory_order_relaxed)) {
-        pm_set64(&queue_live(q)->lock, 0);
+    if (!ends && atomic_load_explicit(&q->closed, memory_order_relaxed)) {
+        /* Ours only if nobody has taken it over from who was dead to them. */
+        uint64_t own = q->me;
+        (void)pm_cas64(&queue_live(q)->lock, &own, 0);
         return EMMAP_E_CLOSED;
     }
     if (!region_is_whole(q->file->region, &q->marks)) return queue_heal(q);

@@ -299,10 +299,11 @@ void queue_unref(struct emmap_queue *q) {
 }
 
 bool queue_enter(struct emmap_queue *q) {
-    atomic_fetch_add(&q->users, 1);
-    if (!atomic_load(&q->closed)) return true;
-    queue_leave(q);
-    return false;
+    uint32_t users = atomic_load(&q->users);
+    do {
+        if (users == 0 || atomic_load(&q->closed)) return false;
+    } while (!atomic_compare_exchange_weak(&q->users, &users, users + 1));
+    return true;
 }
 
 /* The last one to leave lets go of the bytes: what was claimed is finished by then. */

@@ -132,6 +132,8 @@ static void find_segments(struct recovery *r) {
         if (s.number > r->highest) r->highest = s.number;
         if (s.epoch > r->highest_epoch) r->highest_epoch = s.epoch;
         if (s.number < r->from.head / q->cap_bytes) continue;
+        if (s.first_pos < s.number * q->cap_bytes || s.first_pos > (s.number + 1) * q->cap_bytes)
+            continue;
         r->chain[n++] = (struct found){.number = s.number,
                                        .epoch = s.epoch,
                                        .slot = slot,
@@ -231,7 +233,13 @@ static bool go_on(struct recovery *r) {
         r->at = (struct queue_place){.pos = here[1].start, .slot = here[1].slot};
     } else {
         if (r->at.pos >= r->from.tail) return false;
-        begin_at(r, here + 1); /* what was between is consumed, or lost */
+        /* A segment leaves the chain only when the head has left it: what lies before one that is
+         * missing was taken. */
+        begin_at(r, here + 1);
+        r->first = r->at;
+        r->first_n = r->next_n;
+        r->gap_n = r->gap_bytes = r->messages = 0;
+        return true;
     }
     r->gap_bytes += r->at.pos - was;
     return true;
@@ -340,10 +348,12 @@ static void walk(struct recovery *r) {
 
 /* The segments from the first message to the end of the walk; the others are given up. A segment at
  * whose start the queue ends is none of it. */
-static void keep(struct recovery *r) {
-    if (r->messages == 0) return;
+static int keep(struct recovery *r) {
+    if (r->messages == 0) return 0;
     struct found *last = segment_of(r, r->at.slot);
     const struct found *first = segment_of(r, r->first.slot);
+    if (!first || !last)
+        return EMMAP_E_CORRUPT; /* records led to a slot that is not in the chain */
     if (r->at.pos == last->start && last > first) {
         last--;
         r->gap_bytes -= r->at.pos - last->end;
@@ -355,6 +365,7 @@ static void keep(struct recovery *r) {
     const uint64_t used = r->at.pos - last->start;
     pm_set64(&slot->end, used < r->q->cap_bytes ? used : 0);
     pm_set64(&slot->next, 0);
+    return 0;
 }
 
 /* Without a message the queue goes on in a new segment: in a slot that had one, so has its space. */
@@ -405,8 +416,8 @@ static int write_down(struct recovery *r) {
     struct emmap_queue *q = r->q;
     struct emmap_disk_live *live = queue_live(q);
     const uint64_t max_bytes = queue_get(&live->max_bytes);
-    keep(r);
-    int rc = r->messages == 0 ? begin_anew(r) : 0;
+    int rc = keep(r);
+    if (rc == 0 && r->messages == 0) rc = begin_anew(r);
     if (rc) return rc;
     give_up_others(r);
     rc = sync_file(q);

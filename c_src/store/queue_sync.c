@@ -123,7 +123,9 @@ static bool ticker_runs; /* under ticker_lock */
 
 static bool has_news(const struct emmap_queue *q) {
     const struct emmap_disk_live *live = queue_live(q);
-    return queue_get(&live->tail) != q->synced_tail || queue_get(&live->head) != q->synced_head;
+    return queue_get(&live->tail) != q->synced_tail || queue_get(&live->head) != q->synced_head ||
+           queue_get(&live->gap_n) !=
+               q->synced_gap; /* a large one is there, or a claim has ended */
 }
 
 /* A queue whose turn has come, held by a ref and as a user; *any: there are queues with an interval. */
@@ -132,14 +134,17 @@ static struct emmap_queue *next_due(uint64_t now_ms, bool *any) {
     struct emmap_queue *due = NULL;
     *any = false;
     pthread_mutex_lock(&rt->lock);
-    for (struct emmap_queue *q = rt->queues; q && !due; q = q->next) {
+    for (struct emmap_queue *q = rt->queues; q; q = q->next) {
         const uint32_t every = atomic_load(&q->interval_ms);
         if (every == 0) continue;
         *any = true;
-        if (now_ms - q->synced_ms < every || !has_news(q) || !queue_enter(q)) continue;
-        queue_ref(q);
-        due = q;
+        if (now_ms - q->synced_ms < every || !has_news(q)) continue;
+        if (!due || q->synced_ms < due->synced_ms) due = q; /* who has waited longest */
     }
+    if (due && queue_enter(due))
+        queue_ref(due);
+    else
+        due = NULL;
     pthread_mutex_unlock(&rt->lock);
     return due;
 }
@@ -147,11 +152,13 @@ static struct emmap_queue *next_due(uint64_t now_ms, bool *any) {
 static void sync_due(struct emmap_queue *q, uint64_t now_ms) {
     const uint64_t tail = queue_get(&queue_live(q)->tail);
     const uint64_t head = queue_get(&queue_live(q)->head);
+    const uint64_t gap = queue_get(&queue_live(q)->gap_n);
     uint64_t covered;
     q->synced_ms = now_ms;
     if (queue_sync(q, &covered) == 0) {
         q->synced_tail = tail;
         q->synced_head = head;
+        q->synced_gap = gap;
     }
     queue_leave(q);
     queue_unref(q);
@@ -181,7 +188,8 @@ static void tick(void *arg) {
 }
 
 int queue_sync_every(struct emmap_queue *q, uint32_t interval_ms) {
-    atomic_store(&q->interval_ms, interval_ms);
+    const uint32_t now = atomic_load(&q->interval_ms);
+    if (now == 0 || interval_ms < now) atomic_store(&q->interval_ms, interval_ms);
     pthread_mutex_lock(&ticker_lock);
     int rc = ticker_runs ? 0 : os_thread(tick, NULL);
     if (rc == 0) ticker_runs = true;
