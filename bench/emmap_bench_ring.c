@@ -82,7 +82,7 @@ static bool ring_take(struct ring *ring, const struct record *record, const unsi
 
 /* --------------------------------------------------------------------------------- for Erlang */
 
-/* new(File, Bytes) */
+/* new(File, Bytes): in a file of its own, which loses its name at once. */
 static ERL_NIF_TERM new_ring(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     char path[4096];
     ErlNifUInt64 len_bytes;
@@ -91,8 +91,9 @@ static ERL_NIF_TERM new_ring(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]
         !enif_get_uint64(env, argv[1], &len_bytes) || len_bytes % 8 || len_bytes == 0)
         return enif_make_badarg(env);
     const size_t file_bytes = sizeof(struct positions) + (size_t)len_bytes;
-    const int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    const int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (fd < 0) return enif_make_badarg(env);
+    unlink(path);
     void *map = MAP_FAILED;
     if (ftruncate(fd, (off_t)file_bytes) == 0)
         map = mmap(NULL, file_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);

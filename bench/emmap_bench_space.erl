@@ -11,7 +11,10 @@
 -define(TABLES, 131072).
 -define(SEGMENTS, 4).
 
--record(point, {n, ms, length, bytes, file, disk}).
+%% Blocks are given back in the background: `rest', it had the time.
+-record(point, {n, ms, rest = false, length, bytes, file, disk}).
+-define(RESTS, 10).
+-define(REST_MS, 300).
 
 -spec run(emmap_bench:options(), string()) -> [emmap_bench:target()].
 run(#{quick := Quick, out := Out}, Folder) ->
@@ -29,62 +32,70 @@ run(#{quick := Quick, out := Out}, Folder) ->
                                                                      Point#point.disk]]]
                            || {Name, Points} <- [{"one", One}, {"random", Random}], Point <- Points]),
     emmap_bench:plot("queue_space.gp", Data, filename:join(Out, "queue_space.png")),
+    Beyond = fun(Points) -> lists:max([Point#point.disk - Point#point.bytes || Point <- Points]) end,
+    io:format("With the random backlog at most ~ts more than its messages were on the disk while it was at work.~n",
+              [emmap_bench:bytes(Beyond(Random))]),
     Least = ?TABLES + ?SEGMENTS * Segment,
     Peak = Most * lists:max([Bytes div Length || #point{length = Length, bytes = Bytes} <- Random,
                                                  Length > 0]),
     [{"backlog of one: the file, tables and 4 segments", most(#point.file, One), at_most, Least, bytes},
-     {"backlog of one: du, the same", most(#point.disk, One), at_most, Least, bytes},
-     {"random backlog: the file, that beyond the most it held", most(#point.file, Random), at_most,
+     {"backlog of one: du, that", most(#point.disk, One), at_most, Least, bytes},
+     {"random backlog: the file, that and the most it held", most(#point.file, Random), at_most,
       Least + Peak, bytes},
-     {"random backlog: du beyond its messages, at any time, that",
-      lists:max([Point#point.disk - Point#point.bytes || Point <- Random]), at_most, Least, bytes},
+     {"random backlog: du beyond its messages, at rest, that",
+      Beyond([Point || #point{rest = true} = Point <- Random]), at_most, Least, bytes},
      {"drained: du, that", (lists:last(Random))#point.disk, at_most, Least, bytes}].
 
 most(Field, Points) ->
     lists:max([element(Field, Point) || Point <- Points]).
 
+%% Those at rest.
 told(Title, Points) ->
-    Every = max(1, length(Points) div 10),
-    Some = [Point || {I, Point} <- lists:zip(lists:seq(1, length(Points)), Points),
-                     I =:= 1 orelse I rem Every =:= 0 orelse I >= length(Points) - 1],
     emmap_bench:table(Title, ["pushed", "s", "length", "KiB of messages", "file, KiB", "du, KiB"],
                       [[integer_to_list(N), io_lib:format("~.2f", [Ms / 1000]), integer_to_list(Length)
                         | [integer_to_list(Bytes div 1024) || Bytes <- [Alive, File, Disk]]]
-                       || #point{n = N, ms = Ms, length = Length, bytes = Alive, file = File,
-                                 disk = Disk} <- Some]).
+                       || #point{n = N, ms = Ms, rest = true, length = Length, bytes = Alive, file = File,
+                                 disk = Disk} <- Points]).
 
 %%----------------------------------------------------------------------------------- what goes through
 
 through(What, N, Looks, Step, Folder) ->
     Name = filename:join(Folder, "space"),
     {ok, Q} = emmap_queue:open(Name),
-    Begin = erlang:monotonic_time(millisecond),
+    About = {What, Name, erlang:monotonic_time(millisecond)},
     Each = N div Looks,
     Message = ?MESSAGE,
     {Points, {_, _, Most}} = lists:mapfoldl(
-                    fun(I, State) ->
-                            Next = Step(Each, Q, Message, State),
-                            I rem (Looks div 5) =:= 0 andalso
-                                emmap_bench:progress("space: ~ts, ~b pushed~n", [What, I * Each]),
-                            {point(I * Each, Q, Name, Begin), Next}
-                    end, {0, 0, 0}, lists:seq(1, Looks)),
+                               fun(I, State) ->
+                                       Next = Step(Each, Q, Message, State),
+                                       {look(I, I * Each, Looks, Q, About), Next}
+                               end, {0, 0, 0}, lists:seq(1, Looks)),
     Left = emmap_queue:length(Q),
     Left = length(emmap_queue:take_many(Q, Left)),
-    Drained = point(N, Q, Name, Begin),
-    receive after 1500 -> ok end, % blocks are given back in the background
-    Rest = point(N, Q, Name, Begin),
+    Drained = look(Looks, N, Looks, Q, About),
     #{segment_size := Segment} = emmap_queue:info(Q),
     ok = emmap_queue:close(Q),
     ok = file:delete(Name),
-    {Points ++ [Drained, Rest], Segment, Most}.
+    {lists:append(Points) ++ Drained, Segment, Most}.
 
-point(N, Q, Name, Begin) ->
+%% Some of the looks are two: at work, and after a rest.
+look(I, N, Looks, Q, {What, _, Begin} = About) ->
+    Point = point(N, Q, About),
+    case I rem (Looks div ?RESTS) of
+        0 ->
+            emmap_bench:progress("space: ~ts, ~b pushed, ~b s~n",
+                                 [What, N, (erlang:monotonic_time(millisecond) - Begin) div 1000]),
+            receive after ?REST_MS -> ok end,
+            [Point, (point(N, Q, About))#point{rest = true}];
+        _ ->
+            [Point]
+    end.
+
+point(N, Q, {_, Name, Begin}) ->
     #{length := Length, bytes := Bytes, file_size := File} = emmap_queue:info(Q),
-    Disk = case string:to_integer(os:cmd("du -k '" ++ Name ++ "'")) of
-               {KiB, _} when is_integer(KiB) -> KiB * 1024
-           end,
+    {KiB, _} = string:to_integer(os:cmd("du -k '" ++ Name ++ "'")),
     #point{n = N, ms = erlang:monotonic_time(millisecond) - Begin, length = Length, bytes = Bytes,
-           file = File, disk = Disk}.
+           file = File, disk = 1024 * KiB}.
 
 one(0, _, _, State) ->
     State;

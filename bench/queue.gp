@@ -5,11 +5,11 @@ set datafile separator "\t"
 set datafile missing "NaN"
 set logscale xy
 set xrange [70:1500000]
-set yrange [10:20000000]
+set yrange [10:100000000]
 set xtics ("100 B" 100, "1 KiB" 1024, "64 KiB" 65536, "1 MiB" 1048576)
-set ytics ("10 ns" 10, "100 ns" 100, "1 us" 1000, "10 us" 10000, "100 us" 100000, "1 ms" 1000000, "10 ms" 10000000)
+set ytics ("10 ns" 10, "100 ns" 100, "1 us" 1000, "10 us" 10000, "100 us" 100000, "1 ms" 1000000, "10 ms" 10000000, "100 ms" 100000000)
 set grid xtics ytics lt 1 lw 1 lc rgb "#d0d0d0"
-set key top left
+set key bottom right
 set multiplot layout 1,2
 do for [many = 0:1] {
     c = many * 10
