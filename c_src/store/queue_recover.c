@@ -222,24 +222,40 @@ static void begin(struct recovery *r) {
     r->first_n = r->next_n;
 }
 
+/* The next segment is not the one that follows this: from now on it does, from the first record that
+ * starts in it on. */
+static void join(struct recovery *r, struct found *here) {
+    struct found *next = here + 1;
+    struct emmap_disk_segment segment;
+    struct emmap_disk_slot *slot = queue_slot(r->q, here->slot);
+    const uint64_t expected = r->next_n;
+    if (queue_segment_in(r->q, next->slot, &segment)) {
+        segment.prev = here->slot;
+        segment.prev_end = here->end;
+        queue_write_segment(r->q, next->slot, segment);
+    }
+    next->prev_end = here->end;
+    here->goes_on = true;
+    pm_set64(&slot->next, next->slot);
+    begin_at(r, next);
+    r->lost += r->next_n - expected;
+    r->gap_n += r->next_n - expected;
+}
+
 /* At the end of a segment: the next one. false: the queue ends here. */
 static bool go_on(struct recovery *r) {
-    const struct found *here = segment_of(r, r->at.slot);
+    struct found *here = segment_of(r, r->at.slot);
     if (!here) return false;
     if (r->at.pos < here->end) return true;
     if (here + 1 == r->chain + r->n) return false;
     const uint64_t was = r->at.pos;
     if (here->goes_on) {
-        r->at = (struct queue_place){.pos = here[1].start, .slot = here[1].slot};
+        const bool joined = here[1].prev_end != here[1].start;
+        r->at = (struct queue_place){.pos = joined ? here[1].first_pos : here[1].start,
+                                     .slot = here[1].slot};
     } else {
         if (r->at.pos >= r->from.tail) return false;
-        /* A segment leaves the chain only when the head has left it: what lies before one that is
-         * missing was taken. */
-        begin_at(r, here + 1);
-        r->first = r->at;
-        r->first_n = r->next_n;
-        r->gap_n = r->gap_bytes = r->messages = 0;
-        return true;
+        join(r, here); /* what was between is consumed, or lost */
     }
     r->gap_bytes += r->at.pos - was;
     return true;

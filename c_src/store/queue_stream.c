@@ -108,7 +108,12 @@ int queue_hop(struct emmap_queue *q, struct queue_place *place) {
         if (next == 0) return EMMAP_E_CORRUPT;
         pm_set64(&slot->next, next);
     }
-    *place = (struct queue_place){.pos = segment.number * q->cap_bytes, .slot = next};
+    /* Behind a seal, or one that is missing, the first bytes may be of a record that began there. */
+    const uint64_t start = segment.number * q->cap_bytes;
+    const bool follows = segment.prev_end == start;
+    if (!follows && (segment.first_pos < start || segment.first_pos > start + q->cap_bytes))
+        return EMMAP_E_CORRUPT;
+    *place = (struct queue_place){.pos = follows ? start : segment.first_pos, .slot = next};
     return 0;
 }
 

@@ -78,7 +78,8 @@ int view_hop(struct emmap_queue_view *v, struct queue_place *place, struct view_
         if (rc && !view_is_damage(rc)) return rc;
     }
     *segment = next;
-    *place = (struct queue_place){.pos = next.start, .slot = next.slot};
+    *place = (struct queue_place){.pos = next.prev_end == next.start ? next.start : next.first_pos,
+                                  .slot = next.slot};
     return 0;
 }
 

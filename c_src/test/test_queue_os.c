@@ -60,7 +60,7 @@ static int role_take_and_push(const char *path) {
 static void wait_for_the_kill(void) {
     say();
     (void)hear();
-    MUST(!"killed by then");
+    must_failed(__FILE__, __LINE__, "killed by then");
 }
 
 static int role_hold_the_lock(const char *path) {
