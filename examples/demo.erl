@@ -4,10 +4,11 @@
 
 -export([main/1]).
 %% Called in the other VMs:
--export([edit/3, private_edit/3, write_records/2, number_messages/1, fill_disk/1]).
+-export([edit/3, private_edit/3, write_records/2, number_messages/1, fill_disk/1, process_orders/1]).
 
 -define(PLACE, 1000000).
 -define(RECORD, 64).
+-define(ENTRY, 16).
 
 main([Folder, ReadAt, Command, Colour]) ->
     put(colour, Colour =:= "colour"),
@@ -18,6 +19,7 @@ main([Folder, ReadAt, Command, Colour]) ->
     sequence_counters(filename:join(Folder, "counters"), Command),
     truncated_file(File),
     full_disk(Folder),
+    transactions(filename:join(Folder, "shop")),
     title("Done"),
     #{faults := Faults} = emmap:stats(),
     say("This VM, OS process ~s, has lived through all of it; faults that became errors: ~b",
@@ -145,6 +147,49 @@ full_disk(Folder) ->
     say("resize to 32 TiB: ~p, and the file has its 4096 bytes as before", [Refused]),
     ok = emmap:close(Mem).
 
+%% What an order does is written down under its number: to do it twice is to do it once.
+transactions(Folder) ->
+    title("Transactions: none lost, none twice, whatever fails"),
+    Orders = [{order, N, rand:uniform(10000)} || N <- lists:seq(1, 50000)],
+    Sum = lists:sum([Cents || {order, _, Cents} <- Orders]),
+    {ok, Q} = emmap_queue:open(filename:join(Folder, "orders"), #{multi_os => true}),
+    {ok, Ledger, _} = emmap:open(filename:join(Folder, "ledger"),
+                                 [create, write, shared, {size, (length(Orders) + 1) * ?ENTRY}]),
+    Tries = emmap:open_counters(filename:join(Folder, "tries"), 2),
+    {Vm, Pid} = start_vm(),
+    peer:cast(Vm, ?MODULE, process_orders, [Folder]),
+    say("this VM takes in orders; OS process ~s processes each with try_pop, and now and then fails", [Pid]),
+    {Early, Late} = lists:split(length(Orders) * 3 div 4, Orders),
+    [ok = emmap_queue:push(Q, Order) || Order <- Early],
+    wait_for(fun() -> emmap_queue:length(Q) < length(Early) div 2 end),
+    [] = os:cmd("kill -9 " ++ binary_to_list(Pid)),
+    wait_for(fun() -> not is_process_alive(Vm) end),
+    [ok = emmap_queue:push(Q, Order) || Order <- Late],
+    say("it is killed with -9 when ~b have been processed; ~b wait in the queue",
+        [length(ledger(Ledger, Orders)), emmap_queue:length(Q)]),
+    {Second, SecondPid} = start_vm(),
+    peer:cast(Second, ?MODULE, process_orders, [Folder]),
+    wait_for(fun() -> emmap_queue:is_empty(Q) end),
+    peer:stop(Second),
+    say("OS process ~s has done the rest. The ledger:", [SecondPid]),
+    Processed = ledger(Ledger, Orders),
+    Orders = Processed,
+    Sum = lists:sum([Cents || {order, _, Cents} <- Processed]),
+    io:format("      taken in      ~7b    sum ~10.2f~n"
+              "      failed tries  ~7b    each was tried again~n"
+              "      twice tried   ~7b    done, and killed before the queue was told~n"
+              "      processed     ~7b    sum ~10.2f~n",
+              [length(Orders), Sum / 100, last(Tries, 0), last(Tries, 1), length(Processed), Sum / 100]),
+    ok = emmap:close_counters(Tries),
+    ok = emmap:close(Ledger),
+    ok = emmap_queue:close(Q).
+
+%% The orders that are in it.
+ledger(Ledger, Orders) ->
+    [{order, N, Cents} || {order, N, _} <- Orders,
+                          {ok, <<Number:64, Cents:64>>} <- [emmap:pread(Ledger, N * ?ENTRY, ?ENTRY)],
+                          Number =:= N].
+
 %%------------------------------------------------------------------------ run in the other VMs
 
 edit(File, Place, Text) ->
@@ -178,6 +223,28 @@ number_message(Counters) ->
     {ok, Last} = emmap:inc_counter(Counters, 0),
     {ok, Last} = emmap:set_counter(Counters, 1, Last + 1),
     number_message(Counters).
+
+%% Counter 0: tries that failed; counter 1: orders that were in the ledger already.
+process_orders(Folder) ->
+    {ok, Q} = emmap_queue:open(filename:join(Folder, "orders"), #{multi_os => true}),
+    {ok, Ledger, _} = emmap:open(filename:join(Folder, "ledger"), [write, shared]),
+    process_orders(Q, Ledger, emmap:open_counters(filename:join(Folder, "tries"), 2)).
+
+process_orders(Q, Ledger, Tries) ->
+    try emmap_queue:try_pop(Q, fun(Order) -> process_order(Order, Ledger, Tries) end) of
+        nil -> timer:sleep(1);
+        ok -> ok
+    catch
+        throw:card_declined -> {ok, _} = emmap:inc_counter(Tries, 0)
+    end,
+    process_orders(Q, Ledger, Tries).
+
+process_order({order, N, Cents}, Ledger, Tries) ->
+    rand:uniform(20) =:= 1 andalso throw(card_declined),
+    case emmap:pread(Ledger, N * ?ENTRY, ?ENTRY) of
+        {ok, <<0:64, 0:64>>} -> emmap:pwrite(Ledger, N * ?ENTRY, <<N:64, Cents:64>>);
+        {ok, <<N:64, Cents:64>>} -> {ok, _} = emmap:inc_counter(Tries, 1), ok
+    end.
 
 fill_disk(again) ->
     {Mem, Disk, Page} = persistent_term:get(demo),
