@@ -8,21 +8,34 @@
 %% empty = emmap_queue:take(Q).
 %% '''
 %%
-%% Any number of processes use one queue, with no server in between; each message goes to one of
-%% them, and the messages of one producer stay in their order. {@link try_pop/2} takes a message
-%% only if its fun returns: what failed is tried again.
+%% Any number of processes use one queue, with no server in between, and with `multi_os' any number
+%% of OS processes; each message goes to one of them, and the messages of one producer stay in their
+%% order. {@link try_pop/2} takes a message only if its fun returns: what failed is tried again.
 %%
 %% <h3>What is kept</h3>
 %% A push that has answered `ok' survives the end of the VM at any moment. To survive a power cut
 %% too it must be followed by {@link sync/1}, or the queue be opened with `durability => sync'
 %% (each push waits for the disk, together with others that do) or `{interval, Ms}'. A take is at
-%% most once; after a power cut one that no later sync covered may come again.
+%% most once; after a power cut one that no later sync covered may come again. {@link try_pop/2} and
+%% {@link pop/3} are at least once: who dies when the fun has returned may not have told the queue yet.
 %%
 %% <h3>Errors</h3>
 %% Calls whose result is a bare term ({@link pop/1}, {@link length/1}, ...) raise
 %% `error({emmap, Reason})'; the others answer `{error, Reason}': `closed', `full', `too_big',
-%% `{sync_failed, Posix}', `corrupt' (the next open recovers), `truncated', `busy' (another OS process
-%% has held the queue up for 5 s), `unsafe_term', or as `file' has it. See {@link emmap:format_error/1}.
+%% `{sync_failed, Posix}', `truncated', `busy' (another OS process, or the writer of a large message, has
+%% held the queue up for 5 s), `unsafe_term', `corrupt', or as `file' has it. See {@link emmap:format_error/1}.
+%%
+%% `corrupt' of a single call: the message that it took is whole, and no term; it is gone. Of all calls:
+%% the queue's own words make no sense; close it, and the next open recovers. A message that is damaged is
+%% passed, and counted by {@link info/1} as lost.
+%%
+%% A mistake of the caller's raises `badarg', and the shell names the argument.
+%%
+%% <h3>Coming from version 2</h3>
+%% The calls and what they answer are those of 2.1.3. A queue is in its file, unless `private' is
+%% given; `size' counts for a new file only; errors are atoms. A file of 2.1.3 is `{error, old_format}'.
+%% `metadata/1' has positions that rise for ever. What a {@link try_pop/2} works on is in the queue, and is
+%% not what others see as its first message.
 -module(emmap_queue).
 
 -export([open/1, open/2, open/3, close/1, flush/1, sync/1, set/2, info/1, metadata/1]).
@@ -43,24 +56,30 @@
 %% <ul>
 %% <li>`create' (true): make the file, and its folder, if it is missing.</li>
 %% <li>`size' (1 MiB): of a new file, a wish, from which the size of its segments follows. With
-%%     `fixed_size' what its messages may take.</li>
-%% <li>`max_size' (infinity): what the messages may take in the file, with 48 to 55 bytes for each; beyond it
-%%     a push is `{error, full}'.</li>
-%% <li>`max_message' (half of max_size, at most 1 GiB): of a message's external term format; beyond
-%%     it a push is `{error, too_big}'.</li>
+%%     `fixed_size' what its messages may take, its max_size.</li>
+%% <li>`max_size' (infinity; of an old file what it had): what the messages may take in the file, with 48 to
+%%     55 bytes for each; beyond it a push is `{error, full}'.</li>
+%% <li>`max_message' (half of max_size, at most 1 GiB): of a message's external term format, before it
+%%     is deflated; beyond it a push is `{error, too_big}'. Never more than half of max_size. Of several handles
+%%     of one VM the first has its say.</li>
 %% <li>`durability' (process): `process', `sync', or `{interval, Ms}': a sync each Ms milliseconds
 %%     while there is something to sync.</li>
-%% <li>`compressed' (0): the level, 1 to 9, at which pushes of this handle are deflated.</li>
+%% <li>`compressed' (0): the level, 1 to 9, at which pushes of this handle are deflated, if they
+%%     become smaller by it.</li>
 %% <li>`safe' (true with multi_os, else false): make no new atoms when a message is decoded. What
-%%     would make one stays first: `{error, unsafe_term}'.</li>
+%%     would make one stays first: `{error, unsafe_term}', until a handle without it takes it.</li>
 %% <li>`multi_os' (false): other OS processes may open the queue at the same time, with this option.
-%%     Without it a second one gets `{error, locked}'. A second open in the same VM is always
-%%     another handle on the same queue.</li>
+%%     Without it a second one gets `{error, locked}'. A second open in the same VM is
+%%     another handle on the same queue, and may have this option only if the first has it.</li>
 %% <li>`fixed_size' (false): a new file takes all its space at once and keeps it.</li>
 %% <li>`private' (false): changes stay in this VM's memory, for this handle alone.</li>
 %% <li>`auto_unlink' (false): the file is deleted at close.</li>
-%% <li>`mode' (8#600): of a file that is made. `force' (false): open it on a network file system too.</li>
+%% <li>`mode' (8#600): of a file that is made, under the umask. `force' (false): open it on a network file
+%%     system too.</li>
+%% <li>Of version 2: `{chmod, Mode}' is `mode'. `read', `write', `shared' are implied. `{max_inc_size, N}',
+%%     `lock', `nolock', `direct', `fit', `populate', `nonblock', `noreserve', `nocache', `debug' are without effect.</li>
 %% </ul>
+%% In a list the first of several counts, and `Key' alone is `{Key, true}'.
 -type info() :: #{atom() => term()}.
 
 -define(IS_QUEUE(H), #emmap_queue{handle = H}).
@@ -89,9 +108,8 @@ open(File, Options) ->
         Result -> Result
     end.
 
-%% @doc As {@link open/2}, with the size as version 2 has it; of an old file it is without meaning.
-%% The options of {@link open/2}, as a list too; and of version 2: `create', `read', `write', `shared' are
-%% implied, `{max_inc_size, N}' is without effect: the file grows by segments.
+%% @doc As {@link open/2}, with the size as version 2 has it: a wish for a new file, without meaning for an
+%% old one. 0 is fine.
 -spec open(file:name_all(), non_neg_integer(), options()) -> {ok, queue()} | {error, reason()}.
 open(File, Size, Options) when is_integer(Size), Size >= 0 ->
     case open_any(File, Options, [{size, Size}]) of
@@ -234,7 +252,8 @@ flush(Q) -> ?NO_QUEUE([Q]).
 sync(?IS_QUEUE(H)) -> sync_pushed(H);
 sync(Q) -> ?NO_QUEUE([Q]).
 
-%% @doc Changes a queue in use: `#{max_size => Bytes | infinity}'.
+%% @doc Changes a queue in use: `#{max_size => Bytes | infinity}'. What is in it stays, even if it is more.
+%% `{error, fixed_size}': it was made so.
 -spec set(queue(), #{max_size => pos_integer() | infinity}) -> ok | {error, reason()}.
 set(?IS_QUEUE(H) = Q, Options) when is_map(Options) ->
     case maps:to_list(maps:without([max_size], Options)) of
@@ -258,9 +277,9 @@ set(Q, Options) ->
     ?NO_QUEUE([Q, Options]).
 
 %% @doc What is known of a queue, or of the one that a server of {@link start_link/4} has: `length',
-%% `bytes' (that the messages take), `claimed' (of them worked on by {@link try_pop/2}), `max_size',
+%% `bytes' (that the messages take), `claimed' (how many are worked on by {@link try_pop/2}), `max_size',
 %% `max_message', `file_size', `allocated' (on the disk), `segments', `segment_size', `oldest' (when the
-%% first message was pushed, in ms since 1970), `lost' (messages found damaged), `recovered' (this open had to
+%% first message was pushed, in ms since 1970), `lost' (messages found damaged, or no term), `recovered' (this open had to
 %% check the file), `sync_error', `linked' (the file still has its name), `multi_os', `fixed_size';
 %% and `head', `tail', `next_tail', `size' as {@link metadata/1}.
 -spec info(queue() | pid() | atom()) -> info().
@@ -282,7 +301,8 @@ metadata(Q) ->
 %%---------------------------------------------------------------------------------------- push
 
 %% @doc Appends a term. `{error, full}': max_size; `{error, too_big}': max_message; `{error,
-%% enospc}': the disk is full, and the queue goes on when it has room again.
+%% enospc}': the disk is full, and the queue goes on when it has room again. After `{error, {sync_failed, _}}'
+%% the message may be taken all the same.
 -spec push(queue(), term()) -> ok | {error, reason()}.
 push(#emmap_queue{handle = H, durability = process, compressed = 0} = Q, Term) ->
     case emmap_nif:queue_push(H, Term) of
@@ -423,8 +443,9 @@ take_claimed(Q) ->
             Other
     end.
 
-%% @doc Takes up to N messages, or as many as `#{count => N, bytes => Bytes}' says: at least one if
-%% there is one. `[]': the queue is empty. The bytes are those of the external term format.
+%% @doc Takes up to N messages, or up to `#{count => N, bytes => Bytes}': at least one, if there is
+%% one. `[]': the queue is empty. The bytes are those of the external term format, or what they were
+%% deflated to. `{error, Reason}': none was taken.
 -spec take_many(queue(), non_neg_integer() | #{count => non_neg_integer(), bytes => pos_integer()}) ->
     [term()] | {error, reason()}.
 take_many(?IS_QUEUE(_) = Q, N) when is_integer(N), N >= 0 ->
@@ -520,7 +541,8 @@ pop(Q, Acc, F) ->
 
 %% @doc `F(Message)' for the first message, which leaves the queue when F returns. If F raises, or its
 %% process or VM dies, the message is the first again. Meanwhile others take the next ones, and F may push and
-%% pop itself. `nil': the queue is empty.
+%% pop itself. `nil': the queue is empty, but for what others work on. If the queue is closed before F returns,
+%% that raises `{emmap, closed}', and the message stays.
 -spec try_pop(queue(), fun((term()) -> Result)) -> Result | nil.
 try_pop(?IS_QUEUE(_) = Q, F) when is_function(F, 1) ->
     case claimed(Q, fun(Term) -> {ack, {result, F(Term)}} end) of
@@ -573,12 +595,12 @@ ended({error, Reason}, _Result) -> error({emmap, Reason}).
 
 %%---------------------------------------------------------------------------------------- look
 
-%% @doc The first message, which stays; `nil': the queue is empty.
+%% @doc The first message that nobody works on, which stays; `nil': the queue is empty.
 -spec peek_front(queue()) -> term() | nil.
 peek_front(?IS_QUEUE(_) = Q) -> first(look(Q, false, 0, 0));
 peek_front(Q) -> ?NO_QUEUE([Q]).
 
-%% @doc The last message, which stays; `nil': the queue is empty.
+%% @doc The last message that nobody works on, which stays; `nil': the queue is empty.
 -spec peek_back(queue()) -> term() | nil.
 peek_back(?IS_QUEUE(_) = Q) -> first(look(Q, true, 0, 0));
 peek_back(Q) -> ?NO_QUEUE([Q]).
@@ -630,14 +652,15 @@ length(?IS_QUEUE(H)) ->
 length(Q) ->
     ?NO_QUEUE([Q]).
 
-%% @doc What the messages take in the file, with 48 to 55 bytes for each.
+%% @doc What the messages take in the file, with 48 to 55 bytes for each: what max_size limits.
 -spec bytes(queue()) -> non_neg_integer().
 bytes(Q) -> maps:get(bytes, info(Q)).
 
+%% @doc Is the {@link length/1} 0? What {@link try_pop/2} works on counts.
 -spec is_empty(queue()) -> boolean().
 is_empty(Q) -> ?MODULE:length(Q) =:= 0.
 
-%% @doc Says whether the queue is empty. (Its space has been given back by then: version 2 needed to be asked.)
+%% @doc Says whether the queue is empty. (Space is given back without it: version 2 needed to be asked.)
 -spec purge(queue()) -> boolean().
 purge(Q) -> is_empty(Q).
 
@@ -671,7 +694,8 @@ enqueue(Server, Term) -> gen_server:call(Server, {push, Term}, infinity).
 -spec dequeue(pid() | atom()) -> term() | nil.
 dequeue(Server) -> answer(gen_server:call(Server, pop, infinity)).
 
-%% @doc {@link try_pop/2} by the process that has the queue: F runs there, its exception is raised here.
+%% @doc {@link try_pop/2} by the process that has the queue: F runs there, and holds up who else asks it; its
+%% exception is raised here.
 -spec try_dequeue(pid() | atom(), fun((term()) -> Result)) -> Result | nil.
 try_dequeue(Server, F) -> answer(gen_server:call(Server, {try_pop, F}, infinity)).
 
