@@ -243,7 +243,7 @@ static void expect_recovered(const char *path, uint64_t from, uint64_t to) {
     agrees(q);
     emmap_queue_close(q);
     q = open_queue(path, 0);
-    assert_false(queue_info(q).was_recovered);
+    assert_int_equal(queue_info(q).was_recovered, !SPACE_IS_RESERVED);
     emmap_queue_close(q);
 }
 
@@ -277,6 +277,7 @@ static void after_a_reboot_it_is_recovered(void **state) {
 
 static void a_failed_sync_stays_until_the_next_open(void **state) {
     (void)state;
+    if (!SPACE_IS_RESERVED) skip(); /* its next open is a recovery, which syncs, and fails too */
     const char *path = support_path("q");
     struct emmap_queue *q = open_queue(path, MAKE);
     push_some(q, 0, 10);
@@ -333,7 +334,7 @@ static void a_full_disk_is_told_and_healed(void **state) {
     take_some(q, 5, n + 200);
     emmap_queue_close(q);
     q = open_queue(path, 0);
-    assert_false(queue_info(q).was_recovered);
+    assert_int_equal(queue_info(q).was_recovered, !SPACE_IS_RESERVED);
     agrees(q);
     emmap_queue_close(q);
     await_no_regions();
@@ -354,6 +355,7 @@ static void no_file_is_made_on_a_full_disk(void **state) {
 
 static void a_drained_queue_gives_its_blocks_back(void **state) {
     (void)state;
+    if (!SPACE_IS_RESERVED) skip(); /* no holes here */
     enum { N = 400, LEN = 60000 };
     const char *path = support_path("q");
     struct emmap_queue *q = open_queue(path, MAKE);
@@ -378,6 +380,7 @@ static void a_drained_queue_gives_its_blocks_back(void **state) {
 
 static void one_of_fixed_size_has_its_space_at_once(void **state) {
     (void)state;
+    if (!SPACE_IS_RESERVED) skip(); /* no space is reserved here */
     enum { SIZE = 1 << 20, LEN = 10000 };
     const char *path = support_path("q");
     const struct emmap_queue_options make = {.flags = MAKE | EMMAP_QUEUE_FIXED_SIZE,

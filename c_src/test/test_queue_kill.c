@@ -427,6 +427,10 @@ static void any_store_may_be_the_last(void **state) {
 }
 
 int main(void) {
+    if (!SPACE_IS_RESERVED) { /* no locks of bytes, and nobody knows which boot it is */
+        puts("skipped: this system tells neither who lives nor which boot it is");
+        return 0;
+    }
     const struct CMUnitTest tests[] = {TEST(any_store_may_be_the_last)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
