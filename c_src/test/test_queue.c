@@ -456,6 +456,7 @@ static void a_queue_of_version_2_is_left_alone(void **state) {
 
 static void a_truncated_file_is_left_alone(void **state) {
     (void)state;
+    if (!SPACE_IS_RESERVED) skip(); /* which boot it is nobody knows: it is recovered */
     static const uint8_t boot[16] = {9};
     static const uint64_t to[] = {95, 96, 4096, 8192, 131071};
     const char *path = support_path("q");
