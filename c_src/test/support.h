@@ -19,6 +19,13 @@ enum { SPACE_IS_RESERVED = 1 };
 enum { SPACE_IS_RESERVED = 0 };
 #endif
 
+/* A file is known again in the same boot, bytes of it can be locked, blocks be given back. */
+#ifdef EMMAP_OS_posix
+enum { FILES_ARE_KNOWN = 0 };
+#else
+enum { FILES_ARE_KNOWN = 1 };
+#endif
+
 #ifndef __has_feature
 #define __has_feature(feature) 0
 #endif

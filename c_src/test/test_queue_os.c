@@ -464,7 +464,7 @@ static void processes_lose_double_and_reorder_nothing(void **state) {
 }
 
 int main(int argc, char **argv) {
-    if (!SPACE_IS_RESERVED) { /* no locks of bytes, and nobody knows which boot it is */
+    if (!FILES_ARE_KNOWN) { /* no locks of bytes, and nobody knows which boot it is */
         puts("skipped: this system tells neither who lives nor which boot it is");
         return 0;
     }
