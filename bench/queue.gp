@@ -1,5 +1,5 @@
 # Nanoseconds of a push and a take by size; `data' and `png' are given.
-set terminal pngcairo size 1400,700 font "Sans,11"
+set terminal pngcairo size 1500,680 font "Sans,11"
 set output png
 set datafile separator "\t"
 set datafile missing "NaN"
@@ -9,10 +9,10 @@ set yrange [10:100000000]
 set xtics ("100 B" 100, "1 KiB" 1024, "64 KiB" 65536, "1 MiB" 1048576)
 set ytics ("10 ns" 10, "100 ns" 100, "1 us" 1000, "10 us" 10000, "100 us" 100000, "1 ms" 1000000, "10 ms" 10000000, "100 ms" 100000000)
 set grid xtics ytics lt 1 lw 1 lc rgb "#d0d0d0"
-set key bottom right
-set multiplot layout 1,2
+set multiplot layout 1,2 margins 0.06,0.81,0.07,0.93 spacing 0.06
 do for [many = 0:1] {
     c = many * 10
+    if (many) { unset key } else { set key at screen 0.99,0.93 top right reverse Left spacing 1.4 }
     set title many ? "100 pushed and 100 taken at once: time a message" : "A push and a take: time a message"
     plot data using 1:(column(10 + c)) skip 1 with linespoints lw 2 pt 4 lc rgb "#aa4499" title "dets", \
          data using 1:(column(11 + c)) skip 1 with linespoints lw 2 pt 6 lc rgb "#882255" title "SQLite, WAL", \
