@@ -12,8 +12,7 @@
 run(#{quick := Quick, out := Out} = Options, Folder) ->
     Rounds = maps:get(rounds, Options, case Quick of true -> 3; false -> 7 end),
     SampleMs = case Quick of true -> 5; false -> 30 end,
-    Missing = emmap_bench_peers:missing(),
-    Samples = samples(Quick, [Peer || {Peer, _} <- Missing], Folder),
+    Samples = samples(Quick, [Peer || {Peer, _} <- emmap_bench_peers:missing()], Folder),
     emmap_bench:progress("calibrating ~b cases~n", [length(Samples)]),
     Counted = [{Sample, emmap_bench_sample:calibrate(Sample, SampleMs * 1000000)}
                || Sample <- Samples],
@@ -24,13 +23,13 @@ run(#{quick := Quick, out := Out} = Options, Folder) ->
                                       || {#{key := Key}, _} <- Counted]) end,
     Ns = Of(fun emmap_bench:median/1),
     Scale = scaling(Taken),
-    method(Rounds, SampleMs, Missing),
+    method(Rounds, SampleMs),
     tables(Ns),
     processes(Ns, Scale),
     picture(Ns, Out),
     targets(Ns, Of(fun lists:min/1), Scale).
 
-method(Rounds, SampleMs, Missing) ->
+method(Rounds, SampleMs) ->
     io:format(
         "A push and a take: medians of ~b rounds of about ~b ms a case, gross. All outlive the VM but\n"
         "gen_server (OTP's queue in one) and ets (an ordered set), which are in memory, and what\n"
@@ -38,9 +37,7 @@ method(Rounds, SampleMs, Missing) ->
         "copies and checksums in a mapped file, the ring's NIF the same with a mutex and a call each;\n"
         "mnesia is disc_copies (dirty; a transaction a batch), SQLite in WAL mode with synchronous=NORMAL.\n"
         "What keeps bytes gets the external format of the tuple and the map. A binary above 64 B is\n"
-        "shared, not copied, by gen_server and ets.~n~n", [Rounds, SampleMs]),
-    [io:format("Skipped: ~ts: ~ts~n~n", [emmap_bench_peers:title(Peer), Why]) || {Peer, Why} <- Missing],
-    ok.
+        "shared, not copied, by gen_server and ets.~n~n", [Rounds, SampleMs]).
 
 %%--------------------------------------------------------------------------------------- samples
 

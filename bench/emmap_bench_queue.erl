@@ -18,7 +18,7 @@ run(#{work := Work} = Options) ->
     ok = logger:set_module_level(emmap_queue, warning),
     Folder = filename:join(Work, "queue"),
     ok = filelib:ensure_path(Folder),
-    emmap_bench:facts(Work, []),
+    emmap_bench:facts(Work, [{"skipped", Why} || {_, Why} <- emmap_bench_peers:missing()]),
     Targets = [begin
                    Begin = erlang:monotonic_time(second),
                    Said = Run(Options, Folder),
