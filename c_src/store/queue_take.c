@@ -550,7 +550,6 @@ int queue_take_this(struct emmap_queue *q, bool wait, const struct queue_message
     if (rc) return rc;
     struct emmap_disk_live *live = queue_live(q);
     struct queue_record record;
-    look_for_dead(q);
     if (queue_get(&live->returned_n) > 0) {
         rc = find_returned(q, wait, &record);
         if (rc == 0) rc = record.at.pos == message->at.pos ? end_claim(q, &record, true) : -EAGAIN;
