@@ -45,7 +45,7 @@
 -export([start_link/4, child_spec/1, enqueue/2, dequeue/1, try_dequeue/2, inspect/1]).
 -export_type([queue/0, options/0, option/0, reason/0, info/0]).
 
--record(emmap_queue, {handle :: emmap_nif:handle(), durability :: process | sync,
+-record(emmap_queue, {handle :: emmap_nif:handle(), durability = process :: process | sync,
                       compressed = 0 :: 0..9, safe = false :: boolean()}).
 
 -opaque queue() :: #emmap_queue{}.

@@ -88,9 +88,9 @@ a_server_closes_the_queue_when_it_ends_test_() ->
                  End(Pid),
                  receive {'DOWN', Ref, _, _, _} -> ok end,
                  %% Another OS process can have it: at once, or when a killed one's garbage is gone.
-                 wait_until(fun() -> message =:= in_vm(fun() ->
+                 wait_until(fun() -> {message, ok} =:= in_vm(fun() ->
                      case emmap_queue:open(File) of
-                         {ok, Q} -> emmap_queue:pop(Q);
+                         {ok, Q} -> {emmap_queue:pop(Q), emmap_queue:close(Q)};
                          {error, locked} -> locked
                      end
                  end) end)

@@ -323,7 +323,8 @@ static bool binary(struct print *p, bool bits) {
     } else {
         for (uint64_t i = 0; i < len; i++) {
             const bool part = i + 1 == len && last_bits < 8;
-            put_number(p, i ? ",%" PRIu64 : "%" PRIu64, part ? s[i] >> (8 - last_bits) : s[i]);
+            const uint64_t value = part ? (uint64_t)s[i] >> (8 - last_bits) : s[i];
+            put_number(p, i ? ",%" PRIu64 : "%" PRIu64, value);
             if (part) put_number(p, ":%" PRIu64, last_bits);
         }
     }

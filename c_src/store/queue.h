@@ -201,7 +201,7 @@ bool queue_segment_is_valid(const struct emmap_queue *q, const struct emmap_disk
 bool queue_segment_in(const struct emmap_queue *q, uint64_t slot, struct emmap_disk_segment *out);
 /* The same, and the first one is mended by the second, since places are counted by it. */
 bool queue_segment_mended(struct emmap_queue *q, uint64_t slot);
-/* Writes both headers, with their checksum. */
+/* Writes both headers, with their checksum; the segment is not sealed. */
 void queue_write_segment(struct emmap_queue *q, uint64_t slot, struct emmap_disk_segment segment);
 
 /* Where in its segment a place is, and where the segment's bytes end. EMMAP_E_CORRUPT. */
@@ -315,6 +315,7 @@ void queue_background(struct emmap_queue *q);
 /* ----------------------------------------------------------------------------- queue_sync.c */
 
 int queue_sync(struct emmap_queue *q, uint64_t *covered); /* waits; the position it reaches to */
+int queue_sync_file(struct emmap_queue *q);
 /* Syncs in the background, at least so often while there is something new. */
 int queue_sync_every(struct emmap_queue *q, uint32_t interval_ms);
 uint64_t queue_checkpoint(struct emmap_queue *q); /* its serial; under the lock */

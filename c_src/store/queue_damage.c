@@ -48,7 +48,8 @@ int queue_mend(struct emmap_queue *q, struct queue_place from, uint64_t n, struc
                uint64_t limit_n, struct queue_damage *out) {
     int rc = queue_hop(q, &from);
     if (rc) return rc;
-    out->is_void = false;
+    *out = (struct queue_damage){.to = limit, .to_n = limit_n};
+    if (from.pos >= limit.pos) return 0; /* nothing is missing but what lay before a seal */
     rc = search(q, from, n, limit, limit_n, out);
     out->bytes = out->to.pos - from.pos;
     out->lost = out->to_n > n ? out->to_n - n : 0;

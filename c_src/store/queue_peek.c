@@ -58,6 +58,7 @@ static int back(const struct emmap_queue *q, struct queue_place *place, uint64_t
         len_bytes -= off;
         place->slot = segment.prev;
         place->pos = before.number * q->cap_bytes + (end ? end : q->cap_bytes);
+        if (place->pos != segment.prev_end) return EMMAP_E_CORRUPT;
     }
 }
 

@@ -19,7 +19,8 @@ static void clear_live(struct emmap_queue *q) {
 static void write_first_segment(struct emmap_queue *q, uint64_t slot, uint64_t number,
                                 uint64_t epoch, uint64_t n) {
     const uint64_t start = number * q->cap_bytes;
-    pm_zero(queue_slot(q, slot), sizeof(struct emmap_disk_slot));
+    pm_set64(&queue_slot(q, slot)->next, 0);
+    pm_set64(&queue_slot(q, slot)->pinned, 0);
     queue_write_segment(
         q, slot,
         (struct emmap_disk_segment){
@@ -81,6 +82,7 @@ struct recovery {
     struct found *chain;
     uint64_t n, slots;        /* segments in the chain; slots of the file */
     bool *has_segment, *kept; /* by slot */
+    struct found **in_slot;   /* the same: those of the chain */
     uint64_t highest, highest_epoch;
     enum queue_past past;
     struct start {
@@ -121,6 +123,15 @@ static int by_number(const void *a, const void *b) {
     return x->epoch > y->epoch ? -1 : x->epoch < y->epoch;
 }
 
+static void give_up(struct emmap_queue *q, uint64_t slot) {
+    struct emmap_disk_segment nothing = {0}, second;
+    struct emmap_disk_slot *at = queue_slot(q, slot);
+    uint8_t *end = (uint8_t *)at + q->segment_bytes - QUEUE_SLOT_TRAILER;
+    pm_read(&second, end, sizeof second);
+    if (memcmp(&second, &nothing, sizeof nothing) != 0) pm_zero(end, sizeof nothing);
+    pm_zero(&at->segment, sizeof at->segment);
+}
+
 /* All segments that there may be, in their order; of two with one number the later written. */
 static void find_segments(struct recovery *r) {
     struct emmap_queue *q = r->q;
@@ -148,31 +159,41 @@ static void find_segments(struct recovery *r) {
     for (uint64_t i = 0; i < n; i++)
         if (r->n == 0 || r->chain[r->n - 1].number != r->chain[i].number)
             r->chain[r->n++] = r->chain[i];
+    for (uint64_t i = 0; i < r->n; i++)
+        r->in_slot[r->chain[i].slot] = &r->chain[i];
+    for (uint64_t slot = 1; slot <= r->slots; slot++) /* nothing leads there any more */
+        if (r->has_segment[slot] && !r->in_slot[slot]) give_up(q, slot);
 }
 
-/* Links and ends are made anew, from what the next segment's header says of the one before. */
+/* Links and ends are made anew, from what the next segment's header says of the one before. Where
+ * that one is missing, a recovery before this one may have sealed the segment: it has written so,
+ * and has raised the epoch. */
 static void link_chain(struct recovery *r) {
     for (uint64_t i = 0; i < r->n; i++) {
         struct found *here = &r->chain[i], *next = i + 1 < r->n ? here + 1 : NULL;
-        const uint64_t most = here->start + r->q->cap_bytes;
-        here->goes_on = next && next->prev_end > here->start && next->prev_end <= most;
-        here->end = here->goes_on ? next->prev_end : most;
         struct emmap_disk_slot *slot = queue_slot(r->q, here->slot);
-        pm_set64(&slot->next, here->goes_on ? next->slot : 0);
+        const uint64_t most = here->start + r->q->cap_bytes, seal = queue_get(&slot->end);
+        here->goes_on = next && next->prev_end > here->start && next->prev_end <= most;
+        here->end = most;
+        if (here->goes_on)
+            here->end = next->prev_end;
+        else if (seal > 0 && seal < r->q->cap_bytes && here->epoch < r->highest_epoch)
+            here->end = here->start + seal;
+        pm_set64(&slot->next, next ? next->slot : 0);
         pm_set64(&slot->end, here->end < most ? here->end - here->start : 0);
     }
 }
 
-static struct found *segment_of(struct recovery *r, uint64_t slot) {
-    for (uint64_t i = 0; i < r->n; i++)
-        if (r->chain[i].slot == slot) return &r->chain[i];
-    return NULL;
+static struct found *segment_of(const struct recovery *r, uint64_t slot) {
+    return slot <= r->slots ? r->in_slot[slot] : NULL;
 }
 
-/* Goes on at the first record that starts in this segment. */
+/* Goes on at the first record that starts in this segment: what was between is consumed, or lost. */
 static void begin_at(struct recovery *r, const struct found *segment) {
     r->at = (struct queue_place){.pos = segment->first_pos, .slot = segment->slot};
-    if (segment->first_n > r->next_n) r->next_n = segment->first_n;
+    if (segment->first_n <= r->next_n) return;
+    r->gap_n += segment->first_n - r->next_n;
+    r->next_n = segment->first_n;
 }
 
 /* The live page's head is believed where the record lies that it tells of, or the walk comes to its
@@ -222,40 +243,22 @@ static void begin(struct recovery *r) {
     r->first_n = r->next_n;
 }
 
-/* The next segment is not the one that follows this: from now on it does, from the first record that
- * starts in it on. */
-static void join(struct recovery *r, struct found *here) {
-    struct found *next = here + 1;
-    struct emmap_disk_segment segment;
-    struct emmap_disk_slot *slot = queue_slot(r->q, here->slot);
-    const uint64_t expected = r->next_n;
-    if (queue_segment_in(r->q, next->slot, &segment)) {
-        segment.prev = here->slot;
-        segment.prev_end = here->end;
-        queue_write_segment(r->q, next->slot, segment);
-    }
-    next->prev_end = here->end;
-    here->goes_on = true;
-    pm_set64(&slot->next, next->slot);
-    begin_at(r, next);
-    r->lost += r->next_n - expected;
-    r->gap_n += r->next_n - expected;
-}
-
 /* At the end of a segment: the next one. false: the queue ends here. */
 static bool go_on(struct recovery *r) {
-    struct found *here = segment_of(r, r->at.slot);
+    const struct found *here = segment_of(r, r->at.slot);
     if (!here) return false;
     if (r->at.pos < here->end) return true;
     if (here + 1 == r->chain + r->n) return false;
     const uint64_t was = r->at.pos;
     if (here->goes_on) {
-        const bool joined = here[1].prev_end != here[1].start;
-        r->at = (struct queue_place){.pos = joined ? here[1].first_pos : here[1].start,
+        const bool sealed = here[1].prev_end != here[1].start;
+        r->at = (struct queue_place){.pos = sealed ? here[1].first_pos : here[1].start,
                                      .slot = here[1].slot};
     } else {
         if (r->at.pos >= r->from.tail) return false;
-        join(r, here); /* what was between is consumed, or lost */
+        const uint64_t expected = r->next_n;
+        begin_at(r, here + 1);
+        r->lost += r->next_n - expected;
     }
     r->gap_bytes += r->at.pos - was;
     return true;
@@ -337,7 +340,8 @@ static void walk(struct recovery *r) {
         believe_head(r);
         struct queue_record record;
         const int rc = queue_record_at(r->q, true, r->at, &record);
-        const bool header = rc == 0 && record.header.ordinal >= r->next_n;
+        const bool header =
+            rc == 0 && record.header.ordinal >= r->next_n && segment_of(r, record.end.slot) != NULL;
         const enum queue_state_kind kind = header ? queue_kind(queue_get(record.state)) : 0;
         const bool taken = kind == QUEUE_TAKING && r->past != QUEUE_REBOOTED;
         if (header &&
@@ -405,20 +409,8 @@ static int begin_anew(struct recovery *r) {
 }
 
 static void give_up_others(struct recovery *r) {
-    for (uint64_t slot = 1; slot <= r->slots; slot++) {
-        struct emmap_disk_segment nothing = {0}, second;
-        struct emmap_disk_slot *at = queue_slot(r->q, slot);
-        if (r->kept[slot]) continue;
-        uint8_t *end = (uint8_t *)at + r->q->segment_bytes - QUEUE_SLOT_TRAILER;
-        pm_read(&second, end, sizeof second);
-        if (memcmp(&second, &nothing, sizeof nothing) != 0) pm_zero(end, sizeof nothing);
-        pm_zero(at, sizeof *at);
-    }
-}
-
-static int sync_file(struct emmap_queue *q) {
-    if (!q->file || !q->file->region->shared) return 0;
-    return emmap_file_sync(q->file);
+    for (uint64_t slot = 1; slot <= r->slots; slot++)
+        if (!r->kept[slot]) give_up(r->q, slot);
 }
 
 static void clear_participants(struct emmap_queue *q) {
@@ -431,12 +423,11 @@ static void clear_participants(struct emmap_queue *q) {
 static int write_down(struct recovery *r) {
     struct emmap_queue *q = r->q;
     struct emmap_disk_live *live = queue_live(q);
-    const uint64_t max_bytes = queue_get(&live->max_bytes);
     int rc = keep(r);
     if (rc == 0 && r->messages == 0) rc = begin_anew(r);
     if (rc) return rc;
     give_up_others(r);
-    rc = sync_file(q);
+    rc = queue_sync_file(q);
     if (rc) return rc;
 
     /* From here on it leads to the same end, whatever becomes of the live page. */
@@ -459,7 +450,6 @@ static int write_down(struct recovery *r) {
     pm_set64(&live->slots, r->slots);
     pm_set64(&live->epoch, r->highest_epoch + 1);
     pm_set64(&live->next_number, r->highest + 1);
-    pm_set64(&live->max_bytes, max_bytes);
     pm_set64(&live->lost_n, r->lost);
     const bool fixed = (q->flags & QUEUE_FLAG_FIXED) != 0;
     for (uint64_t slot = r->slots; slot > 0; slot--) {
@@ -469,7 +459,7 @@ static int write_down(struct recovery *r) {
     }
     pm_set64(&live->cp_serial, serial);
     pm_set64(&live->cp_durable, r->from.serial);
-    rc = sync_file(q);
+    rc = queue_sync_file(q);
     if (rc == 0) pm_set64(&live->cp_durable, serial);
     return rc;
 }
@@ -479,7 +469,8 @@ static int recover(struct recovery *r) {
     r->chain = calloc(r->slots + 1, sizeof *r->chain);
     r->has_segment = calloc(r->slots + 2, sizeof *r->has_segment);
     r->kept = calloc(r->slots + 2, sizeof *r->kept);
-    if (!r->buf || !r->chain || !r->has_segment || !r->kept) return -ENOMEM;
+    r->in_slot = calloc(r->slots + 2, sizeof *r->in_slot);
+    if (!r->buf || !r->chain || !r->has_segment || !r->kept || !r->in_slot) return -ENOMEM;
     find_segments(r);
     link_chain(r);
     begin(r);
@@ -503,5 +494,6 @@ int queue_recover(struct emmap_queue *q, enum queue_past past) {
     free(r.chain);
     free(r.has_segment);
     free(r.kept);
+    free(r.in_slot);
     return rc;
 }

@@ -46,10 +46,10 @@ static void drop_list(struct emmap_queue *q, emmap_disk_word *list) {
     queue_distrust(q);
 }
 
-/* Written before anything leads to the slot. */
+/* Written before anything leads to the slot. The end stays until there is a new header: where a power
+ * cut leaves the old one, it must tell of the seal. */
 static void clear_links(struct emmap_disk_slot *slot) {
     pm_set64(&slot->next, 0);
-    pm_set64(&slot->end, 0);
     pm_set64(&slot->pinned, 0);
 }
 

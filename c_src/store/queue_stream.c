@@ -70,6 +70,7 @@ void queue_write_segment(struct emmap_queue *q, uint64_t slot, struct emmap_disk
     segment.crc = queue_segment_crc(q, &segment);
     pm_copy(&queue_slot(q, slot)->segment, &segment, sizeof segment);
     pm_copy(second_header(q, slot), &segment, sizeof segment);
+    pm_set64(&queue_slot(q, slot)->end, 0);
 }
 
 /* Is this the slot whose segment goes on where the place is? A header that is damaged is mended
@@ -83,6 +84,13 @@ static bool goes_on_in(struct emmap_queue *q, uint64_t pos, uint64_t slot,
     return true;
 }
 
+/* A later one, where a recovery has found those between missing. */
+static bool is_later(struct emmap_queue *q, uint64_t slot, uint64_t later,
+                     struct emmap_disk_segment *segment) {
+    return queue_segment_mended(q, later) && queue_segment_in(q, later, segment) &&
+           segment->number > load64(&queue_slot(q, slot)->segment.number);
+}
+
 /* The link to the next segment is damaged: it is looked for. */
 static uint64_t search_next(struct emmap_queue *q, uint64_t pos,
                             struct emmap_disk_segment *segment) {
@@ -92,29 +100,48 @@ static uint64_t search_next(struct emmap_queue *q, uint64_t pos,
     return 0;
 }
 
-int queue_hop(struct emmap_queue *q, struct queue_place *place) {
-    uint64_t off, stop;
-    int rc = queue_place_off(q, *place, &off, &stop);
-    if (rc || off < stop) return rc;
+/* From the end of one segment to the next. Where that is not the one linked, nor any other, it is
+ * the end that is wrong, or those between are missing. */
+static int hop_once(struct emmap_queue *q, struct queue_place *place, uint64_t off) {
     struct emmap_disk_slot *slot = queue_slot(q, place->slot);
-    uint64_t next = queue_get(&slot->next);
+    const uint64_t linked = queue_get(&slot->next), here = place->pos - off;
     struct emmap_disk_segment segment;
-    if (!goes_on_in(q, place->pos, next, &segment)) {
+    uint64_t next = linked;
+    if (!goes_on_in(q, place->pos, linked, &segment)) {
         next = search_next(q, place->pos, &segment);
-        if (next == 0 && stop < q->cap_bytes && place->pos != queue_get(&queue_live(q)->tail)) {
-            pm_set64(&slot->end, 0); /* nothing follows where it is said to end: it does not */
+        const bool later = next == 0 && is_later(q, place->slot, linked, &segment);
+        if (later && segment.prev_end > place->pos && segment.prev_end <= here + q->cap_bytes) {
+            pm_set64(&slot->end, (segment.prev_end - here) % q->cap_bytes);
+            return 0;
+        }
+        if (later) next = linked;
+        if (next == 0 && off < q->cap_bytes && place->pos != queue_get(&queue_live(q)->tail)) {
+            pm_set64(&slot->end, 0);
             return 0;
         }
         if (next == 0) return EMMAP_E_CORRUPT;
-        pm_set64(&slot->next, next);
+        if (next != linked) pm_set64(&slot->next, next);
     }
-    /* Behind a seal, or one that is missing, the first bytes may be of a record that began there. */
+    /* Behind a seal, or what is missing, what lies before the first record belongs to none. */
     const uint64_t start = segment.number * q->cap_bytes;
-    const bool follows = segment.prev_end == start;
-    if (!follows && (segment.first_pos < start || segment.first_pos > start + q->cap_bytes))
-        return EMMAP_E_CORRUPT;
-    *place = (struct queue_place){.pos = follows ? start : segment.first_pos, .slot = next};
+    const bool whole = place->pos == start || segment.first_pos < start ||
+                       segment.first_pos > start + q->cap_bytes;
+    *place = (struct queue_place){.pos = whole ? start : segment.first_pos, .slot = next};
     return 0;
+}
+
+/* In a segment where no record starts one is at the end again; there is one with a higher number
+ * behind each but the last. */
+int queue_hop(struct emmap_queue *q, struct queue_place *place) {
+    struct queue_place at = *place;
+    for (bool moved = false;; moved = true) {
+        uint64_t off, stop;
+        int rc = queue_place_off(q, at, &off, &stop);
+        if (rc == 0 && off == stop) rc = hop_once(q, &at, off);
+        if (rc && !moved) return rc;
+        if (rc == 0) *place = at;
+        if (rc || off < stop) return 0;
+    }
 }
 
 /* Of a range within a block of 64 KiB it is mostly known. */
@@ -150,10 +177,12 @@ struct piece {
 
 static int next_piece(struct emmap_queue *q, bool wait, struct queue_place *place, uint64_t len,
                       struct piece *out) {
+    const uint64_t pos = place->pos;
     int rc = queue_hop(q, place);
     uint64_t off, stop;
     if (rc == 0) rc = queue_place_off(q, *place, &off, &stop);
     if (rc) return rc;
+    if (place->pos != pos) return EMMAP_E_CORRUPT; /* no record goes on behind a seal */
     out->off = queue_slot_off(q, place->slot) + QUEUE_SLOT_HEADER + off;
     out->len_bytes = len < stop - off ? len : stop - off;
     return wait || !q->file || is_resident(q, out->off, out->len_bytes) ? 0 : -EAGAIN;

@@ -64,6 +64,13 @@ void queue_checkpoint_now(struct emmap_queue *q) {
     if (queue_get(&queue_live(q)->syncer) == 0) (void)queue_checkpoint(q);
 }
 
+/* Of a plain array it is told where a file would be on the disk. */
+int queue_sync_file(struct emmap_queue *q) {
+    if (q->file) return q->file->region->shared ? emmap_file_sync(q->file) : 0;
+    OS_RECORD(.kind = OS_EVENT_SYNC, .len_bytes = UINT64_MAX, .fd = -1);
+    return 0;
+}
+
 /* One sync at a time for a file: the checkpoint that it rests on is not written over meanwhile. */
 static int begin_sync(struct emmap_queue *q, uint64_t *serial, uint64_t *covered) {
     struct emmap_disk_live *live = queue_live(q);
@@ -90,7 +97,7 @@ static int sync_alone(struct emmap_queue *q, uint64_t *covered) {
         rc = begin_sync(q, &serial, covered);
     }
     if (rc) return rc == QUEUE_SPUN ? EMMAP_E_BUSY : rc;
-    const int synced = emmap_file_sync(q->file);
+    const int synced = queue_sync_file(q);
     rc = queue_lock_surely(q);
     if (rc) return rc;
     struct queue_step step = {0};
@@ -105,7 +112,7 @@ static int sync_alone(struct emmap_queue *q, uint64_t *covered) {
 }
 
 int queue_sync(struct emmap_queue *q, uint64_t *covered) {
-    if (!q->file || !q->file->region->shared) {
+    if (q->file && !q->file->region->shared) {
         *covered = UINT64_MAX; /* nothing of it is to reach a disk */
         return atomic_load(&q->closed) ? EMMAP_E_CLOSED : 0;
     }

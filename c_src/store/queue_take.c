@@ -134,7 +134,10 @@ static int next_ready(struct emmap_queue *q, bool wait, struct walk *walk,
                       struct queue_record *record) {
     const uint64_t tail = queue_get(&queue_live(q)->tail);
     for (unsigned i = 0;; i++) {
-        if (walk->at.pos >= tail) return EMMAP_E_EMPTY;
+        if (walk->at.pos >= tail) {
+            walk->n = queue_get(&queue_live(q)->tail_n); /* the last ones may be lost */
+            return EMMAP_E_EMPTY;
+        }
         if (!wait && i > PASSES) return -EAGAIN;
         int rc = queue_record_at(q, wait, walk->at, record);
         if (rc == 0 && (record->end.pos > tail || record->header.ordinal < walk->n))

@@ -61,25 +61,45 @@ static bool goes_on_in(const struct view_segment *s, uint64_t pos) {
     return s->prev_end == pos && s->start >= pos;
 }
 
-int view_hop(struct emmap_queue_view *v, struct queue_place *place, struct view_segment *segment,
-             bool *linked) {
-    if (place->pos < segment->end) return 0;
-    struct view_segment next;
+/* Where the link to the next one is damaged. */
+static int search_next(struct emmap_queue_view *v, uint64_t pos, struct view_segment *out) {
+    const uint64_t slots = slots_of(v);
+    for (uint64_t slot = 1; slot <= slots; slot++) {
+        const int rc = view_segment(v, slot, out);
+        if (rc && !view_is_damage(rc)) return rc;
+        if (rc == 0 && goes_on_in(out, pos)) return 0;
+    }
+    return EMMAP_E_CORRUPT;
+}
+
+static int hop_once(struct emmap_queue_view *v, struct queue_place *place,
+                    struct view_segment *segment, bool *linked) {
+    struct view_segment next, found;
     /* Loaded when it was the last one, perhaps. */
     int rc = view_segment(v, segment->slot, segment);
     if (rc) return rc;
+    if (segment->end != place->pos) return EMMAP_E_CORRUPT; /* another one by now */
     rc = view_segment(v, segment->next, &next);
     if (rc && !view_is_damage(rc)) return rc;
-    const uint64_t slots = slots_of(v);
-    for (uint64_t slot = 0; rc || !goes_on_in(&next, place->pos);) {
-        if (++slot > slots) return EMMAP_E_CORRUPT;
-        *linked = false;
-        rc = view_segment(v, slot, &next);
-        if (rc && !view_is_damage(rc)) return rc;
+    const bool later = rc == 0 && next.number > segment->number;
+    if (rc || !goes_on_in(&next, place->pos)) {
+        rc = search_next(v, place->pos, &found);
+        if (rc && !(later && view_is_damage(rc))) return rc;
+        if (rc == 0) *linked = false; /* else those between are missing */
+        if (rc == 0) next = found;
     }
     *segment = next;
-    *place = (struct queue_place){.pos = next.prev_end == next.start ? next.start : next.first_pos,
+    *place = (struct queue_place){.pos = place->pos == next.start ? next.start : next.first_pos,
                                   .slot = next.slot};
+    return 0;
+}
+
+int view_hop(struct emmap_queue_view *v, struct queue_place *place, struct view_segment *segment,
+             bool *linked) {
+    for (bool moved = false; place->pos >= segment->end; moved = true) {
+        const int rc = hop_once(v, place, segment, linked);
+        if (rc) return moved ? 0 : rc;
+    }
     return 0;
 }
 
@@ -106,8 +126,10 @@ int view_stream(struct emmap_queue_view *v, struct queue_place *place, struct vi
                 void *buf, uint64_t len_bytes, bool *linked) {
     uint8_t *to = buf;
     while (len_bytes > 0) {
+        const uint64_t pos = place->pos;
         int rc = view_hop(v, place, segment, linked);
         if (rc) return rc;
+        if (place->pos != pos) return EMMAP_E_CORRUPT; /* no record goes on behind a seal */
         const uint64_t room = segment->end - place->pos;
         const uint64_t n = len_bytes < room ? len_bytes : room;
         if (to) rc = view_read(v, view_off(v, place, segment), to, n);

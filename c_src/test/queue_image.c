@@ -131,7 +131,7 @@ const char *drain_on(struct emmap_queue *q, const struct ledger *ledger, struct 
         out->rc = queue_take(q, true, buffer(), IMAGE_MESSAGE_BYTES, &message, &one);
         if (out->rc == EMMAP_E_EMPTY) return NULL;
         if (out->rc == QUEUE_NO_ROOM) return "a message larger than any that was pushed";
-        if (out->rc) return "a take failed";
+        if (out->rc) return print_error("a take: %d\n", out->rc), "a take failed";
         const int id = ledger_find(ledger, buffer(), message.len_bytes);
         if (id < 0) return "a message that nobody pushed";
         if (out->n > 0 && (unsigned)id == out->id[out->n - 1]) return "a message twice";
@@ -145,9 +145,11 @@ const char *agrees(const struct ledger *ledger, const struct drained *drained) {
     for (unsigned id = 0; id < ledger->n; id++) {
         const bool there = at < drained->n && drained->id[at] == id;
         if (there) at++;
+        const char *wrong = NULL;
         if (there && (ledger->fate[id] == GONE || ledger->fate[id] == NEVER))
-            return "a message that was taken";
-        if (!there && ledger->fate[id] == THERE) return "a message is missing";
+            wrong = "a message that was taken";
+        if (!there && ledger->fate[id] == THERE) wrong = "a message is missing";
+        if (wrong) return wrong;
     }
     return NULL;
 }

@@ -643,16 +643,13 @@ static void *consume(void *arg) {
         }
         if (i % 7 == 0) {
             if (queue_claim(t->q, true, buf, sizeof buf, &message)) continue;
-            if (i % 14 == 0) {
-                if (queue_return(t->q, true, &message) == 0) continue;
-                MUST(queue_ack(t->q, true, &message) == 0);
-            } else {
-                int rc;
-                do
-                    rc = queue_ack(t->q, true, &message);
-                while (rc == QUEUE_SPUN);
-                MUST(rc == 0);
-            }
+            int rc;
+            do
+                rc = i % 14 == 0 ? queue_return(t->q, true, &message)
+                                 : queue_ack(t->q, true, &message);
+            while (rc == QUEUE_SPUN);
+            MUST(rc == 0);
+            if (i % 14 == 0) continue;
         } else if (take(t->q)) {
             continue;
         }
