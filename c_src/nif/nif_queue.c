@@ -72,7 +72,7 @@ static void queue_destroy(ErlNifEnv *env, void *object) {
     if (h->q) queue_unref(h->q);
 }
 
-enum { RETURN_TRIES = 1000 };
+enum { RETURN_TRIES = 1000 }; /* of 5 ms */
 static void return_job(struct pool_job *job) {
     struct claim *claim = (struct claim *)(void *)((char *)job - offsetof(struct claim, job));
     int rc = QUEUE_SPUN; /* some seconds: then it is the next opener's */
@@ -416,8 +416,8 @@ static int decode(ErlNifEnv *env, struct room *room, const struct queue_message 
 }
 
 /* Answers within this file. A message is whole, and no term: it is as good as damaged; and one that
- * only zlib can see into. */
-enum { NO_TERM = 3, DEFLATED = 4 };
+ * only zlib can see into; another one is the first now. */
+enum { NO_TERM = 3, DEFLATED = 4, MOVED = 5 };
 
 /* How a message is got: taken, claimed, or looked at. */
 enum getting { TAKE, CLAIM, PEEK_FRONT, PEEK_BACK };
@@ -502,8 +502,17 @@ static int end_claim(struct claim *claim, bool ack) {
     return rc;
 }
 
+/* It must end: else the message would come back, behind others that were taken meanwhile. On a dirty
+ * scheduler. */
+static int end_claim_surely(struct claim *claim, bool ack) {
+    int rc = QUEUE_SPUN;
+    for (int i = 0; i < RETURN_TRIES && rc == QUEUE_SPUN; i++)
+        rc = end_claim(claim, ack);
+    return rc;
+}
+
 /* What would make an atom stays: a message is looked at, decoded, and taken if it still is the first.
- * -EAGAIN: it is not, or is too long to look at here. */
+ * -EAGAIN: it is too long to look at here. */
 static int take_seen(ErlNifEnv *env, struct handle *h, uint64_t most_bytes, struct room *room,
                      struct queue_message *message, ERL_NIF_TERM *term) {
     struct queue_place at = {0, 0};
@@ -514,6 +523,7 @@ static int take_seen(ErlNifEnv *env, struct handle *h, uint64_t most_bytes, stru
     *term = decoded(env, room, message, true, &rc);
     if (rc && rc != NO_TERM) return rc;
     const int taken = queue_take_this(h->q, false, message);
+    if (taken == -EAGAIN) return MOVED;
     return taken ? taken : rc;
 }
 
@@ -531,19 +541,25 @@ static int take_claimed(ErlNifEnv *env, struct handle *h, uint64_t most_bytes, s
     else
         *term = decoded(env, room, message, true, &rc);
     const bool ack = rc == 0 || rc == NO_TERM;
-    const int ended = end_claim(claim, ack); /* at the latest when it is let go of */
+    const int ended = end_claim_surely(claim, ack);
     enif_release_resource(claim);
     return ack && ended ? ended : rc;
 }
 
+enum { SEEN_TRIES = 4 };
 static int take_safely(ErlNifEnv *env, struct handle *h, bool wait, uint64_t most_bytes,
                        struct queue_message *message, ERL_NIF_TERM *term) {
     struct room room;
     room_init(&room);
-    const int rc = wait ? take_claimed(env, h, most_bytes, &room, message, term)
-                        : take_seen(env, h, most_bytes, &room, message, term);
+    int rc = wait ? take_claimed(env, h, most_bytes, &room, message, term) : MOVED;
+    /* Somebody else was faster; or what lies there is damaged, which who claims it finds. */
+    for (int i = 0; i < SEEN_TRIES && rc == MOVED; i++) {
+        room_fini(&room);
+        room_init(&room);
+        rc = take_seen(env, h, most_bytes, &room, message, term);
+    }
     room_fini(&room);
-    return rc;
+    return rc == MOVED ? -EAGAIN : rc;
 }
 
 static ERL_NIF_TERM long_decoded(ErlNifEnv *env, struct emmap_queue *q, int rc, ERL_NIF_TERM term) {
