@@ -16,7 +16,7 @@
 #include "core/crc32c.h"
 #include "os/os.h"
 
-enum { KILLED = 9, WRONG = 1, MOST_SECONDS = 60, MORE = 100, MORE_BYTES = 2000 };
+enum { KILLED = 9, WRONG = 1, MOST_SECONDS = 60, MORE = 100, MORE_BYTES = 900 };
 enum { MOST_TOLD = 30 };
 enum { ROOM = 1 << 20 };
 
@@ -89,9 +89,70 @@ void kill_push_all(struct emmap_queue *q, bool together) {
         MUST(queue_push(q, true, &data[i], 1, &end) == 0);
 }
 
+/* ------------------------------------------------------------------------- OS processes */
+
+/* One that waits somewhere for its word. */
+struct partner {
+    pid_t pid;
+    int to, from;
+};
+static struct partner test; /* in the partner: who gives it */
+
+static pid_t child(void) {
+    const pid_t pid = fork();
+    MUST(pid >= 0);
+    if (pid == 0) alarm(MOST_SECONDS);
+    return pid;
+}
+
+static int status_of(pid_t pid) {
+    int status;
+    while (waitpid(pid, &status, 0) < 0)
+        MUST(errno == EINTR);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 256 + WTERMSIG(status);
+}
+
+static void wait_here(void) {
+    char c = 0;
+    MUST(write(test.to, &c, 1) == 1);
+    MUST(read(test.from, &c, 1) == 1);
+}
+
+static struct partner start(void (*be)(void)) {
+    int to[2], from[2];
+    MUST(pipe(to) == 0 && pipe(from) == 0);
+    const pid_t pid = child();
+    if (pid == 0) {
+        close(to[1]);
+        close(from[0]);
+        test = (struct partner){.to = from[1], .from = to[0]};
+        be();
+        _exit(0);
+    }
+    close(to[0]);
+    close(from[1]);
+    return (struct partner){.pid = pid, .to = to[1], .from = from[0]};
+}
+
+static bool waits(const struct partner *partner) {
+    char c;
+    return read(partner->from, &c, 1) == 1;
+}
+
+/* Its word; then the status that it ends with. */
+static int go(const struct partner *partner) {
+    const char c = 0;
+    MUST(write(partner->to, &c, 1) == 1 || errno == EPIPE);
+    close(partner->to);
+    close(partner->from);
+    return status_of(partner->pid);
+}
+
 /* ------------------------------------------------------------------------------- the victim */
 
-static uint64_t left; /* stores and calls of the system until the end */
+static uint64_t dies_at; /* the n-th store or call of the system */
+static bool shared;      /* with a survivor */
+static uint64_t left;
 
 static void end(void) {
     _exit(KILLED);
@@ -120,7 +181,10 @@ static void at_call(void *ctx, enum os_call call) {
 }
 
 static struct emmap_queue *open_it(uint32_t flags) {
-    const struct emmap_queue_options options = {.flags = flags, .size_bytes = 128 << 10};
+    const bool fixed = operation->flags & KILL_FIXED;
+    const struct emmap_queue_options options = {.flags =
+                                                    flags | (fixed ? EMMAP_QUEUE_FIXED_SIZE : 0u),
+                                                .size_bytes = fixed ? 500 << 10 : 128 << 10};
     struct emmap_queue *q = NULL;
     const int rc = emmap_queue_open(&q, path, &options, NULL);
     if (rc) {
@@ -136,11 +200,13 @@ static uint32_t open_flags(void) {
     return operation->flags & KILL_NEW ? EMMAP_QUEUE_CREATE : 0;
 }
 
-static void be_victim(uint64_t n, bool beside) {
+static void be_victim(void) {
+    const bool beside = shared || operation->first;
     const uint32_t flags = open_flags() | (beside ? EMMAP_QUEUE_MULTI_OS : 0u);
     struct emmap_queue *q = operation->run ? open_it(flags) : NULL;
     if (operation->before) operation->before(q);
-    left = n;
+    if (operation->run && operation->first) wait_here();
+    left = dies_at;
     os_record_to(at_store, NULL);
     os_watch_calls(at_call, NULL);
     if (operation->run)
@@ -151,6 +217,13 @@ static void be_victim(uint64_t n, bool beside) {
     os_watch_calls(NULL, NULL);
     told->done = true;
     _exit(0);
+}
+
+/* Another one, who dies before the operation begins. */
+static void be_first(void) {
+    struct emmap_queue *q = open_it(EMMAP_QUEUE_MULTI_OS);
+    wait_here();
+    operation->first(q);
 }
 
 /* ----------------------------------------------------------------------------- who looks */
@@ -241,16 +314,13 @@ static void be_next(void) {
     _exit(0);
 }
 
-/* Reads a byte: from the test, that the victim is dead. */
-static void be_survivor(int to_test, int from_test) {
-    struct emmap_queue *q = open_it(EMMAP_QUEUE_MULTI_OS);
+static void be_survivor(void) {
     static uint8_t buf[ROOM];
+    struct emmap_queue *q = open_it(EMMAP_QUEUE_MULTI_OS);
     struct queue_message claim;
-    char c = 0;
     const bool claims = operation->flags & KILL_CLAIMED;
     if (claims) MUST(queue_claim(q, true, buf, ROOM, &claim) == 0);
-    MUST(write(to_test, &c, 1) == 1);
-    MUST(read(from_test, &c, 1) == 1);
+    wait_here();
     if (claims) MUST(queue_return(q, true, &claim) == 0);
     look(q, true);
     emmap_queue_close(q);
@@ -265,20 +335,6 @@ struct image {
     uint64_t len_bytes;
     struct kill_list before, after;
 };
-
-static int status_of(pid_t pid) {
-    int status;
-    while (waitpid(pid, &status, 0) < 0)
-        MUST(errno == EINTR);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 256 + WTERMSIG(status);
-}
-
-static pid_t child(void) {
-    const pid_t pid = fork();
-    MUST(pid >= 0);
-    if (pid == 0) alarm(MOST_SECONDS);
-    return pid;
-}
 
 /* What a killed one was about to make, too. */
 static void remove_all(void) {
@@ -301,39 +357,39 @@ static void put_back(const struct image *image) {
 }
 
 /* The victim's status: it is dead. */
-static int run_victim(uint64_t n, bool beside) {
-    told->done = false;
-    const pid_t pid = child();
-    if (pid == 0) be_victim(n, beside);
-    return status_of(pid);
+static int run_victim(void) {
+    told->done = operation->first && operation->run;
+    if (!operation->first) {
+        const pid_t pid = child();
+        if (pid == 0) be_victim();
+        return status_of(pid);
+    }
+    const struct partner first = start(be_first);
+    MUST(waits(&first));
+    if (!operation->run) { /* it opens when the first one is dead */
+        (void)go(&first);
+        const pid_t pid = child();
+        if (pid == 0) be_victim();
+        return status_of(pid);
+    }
+    const struct partner victim = start(be_victim);
+    const bool ready = waits(&victim);
+    (void)go(&first);
+    return ready ? go(&victim) : WRONG;
 }
 
-static int look_as_next(uint64_t n, int *looked) {
-    const int victim = run_victim(n, false);
+static int look_as_next(int *looked) {
+    const int victim = run_victim();
     const pid_t pid = child();
     if (pid == 0) be_next();
     *looked = status_of(pid);
     return victim;
 }
 
-static int look_as_survivor(uint64_t n, int *looked) {
-    int to[2], from[2];
-    char c = 0;
-    MUST(pipe(to) == 0 && pipe(from) == 0);
-    const pid_t pid = child();
-    if (pid == 0) {
-        close(to[1]);
-        close(from[0]);
-        be_survivor(from[1], to[0]);
-    }
-    close(to[0]);
-    close(from[1]);
-    int victim = WRONG;
-    if (read(from[0], &c, 1) == 1) victim = run_victim(n, true);
-    MUST(write(to[1], &c, 1) == 1 || errno == EPIPE);
-    *looked = status_of(pid);
-    close(to[1]);
-    close(from[0]);
+static int look_as_survivor(int *looked) {
+    const struct partner survivor = start(be_survivor);
+    const int victim = waits(&survivor) ? run_victim() : WRONG;
+    *looked = go(&survivor);
     return victim;
 }
 
@@ -377,7 +433,9 @@ static bool run_state(const struct image *image, uint64_t n, bool survivor,
     told->wrong[0] = 0;
     told->before = image->before;
     told->after = image->after;
-    const int victim = survivor ? look_as_survivor(n, &looked) : look_as_next(n, &looked);
+    shared = survivor;
+    dies_at = n;
+    const int victim = survivor ? look_as_survivor(&looked) : look_as_next(&looked);
     result->states++;
     if ((victim == 0 || victim == KILLED) && looked == 0)
         result->good++;

@@ -27,6 +27,7 @@ enum {
     KILL_UNCLOSED = 1u << 3, /* whoever made it was killed */
     KILL_IN_PARTS = 1u << 4, /* it is several, one by one */
     KILL_BESIDE = 1u << 5,   /* the operation is to open it beside others: survivors only */
+    KILL_FIXED = 1u << 8,    /* of fixed size */
     KILL_CLAIMED = 1u << 6,  /* the survivor works on the first message */
 };
 struct kill_operation {
@@ -38,6 +39,9 @@ struct kill_operation {
     unsigned from;                         /* behind so many, */
     const uint32_t *pushes;                /* and the lengths of those it pushes, up to a 0 */
     uint32_t flags;
+    /* Done by another OS process, which then dies; the victim had it open already, or opens it then.
+     * It is not the operation that takes, then. Or NULL. */
+    void (*first)(struct emmap_queue *q);
 };
 
 /* In make. */

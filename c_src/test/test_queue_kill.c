@@ -91,6 +91,12 @@ static void five_warm(struct emmap_queue *q) {
         kill_take(q, 1);
 }
 
+static void five_and_warm(struct emmap_queue *q) {
+    five_warm(q);
+    for (unsigned i = 0; i < 5; i++)
+        kill_push(q, SMALL);
+}
+
 /* ... or cold, but for those that are used up now. */
 static void cold_ones(struct emmap_queue *q) {
     five_warm(q);
@@ -179,6 +185,11 @@ static void taken_since(struct emmap_queue *q) {
     kill_take(q, 10);
 }
 
+static void some_taken_since(struct emmap_queue *q) {
+    taken_since(q);
+    kill_take(q, 20);
+}
+
 static void all_taken_since(struct emmap_queue *q) {
     uint64_t covered;
     four_segments(q);
@@ -204,6 +215,26 @@ static void over_a_seal(struct emmap_queue *q) {
     kill_push(q, SMALL);
     kill_push(q, SMALL);
     kill_take(q, 4);
+}
+
+/* Two claims, one half taken, a slot in either hand; and an ack in the middle of its step, under the
+ * lock. The third and the fourth message are gone. */
+static void die_in_a_step(void *ctx, const struct os_event *event) {
+    static unsigned since;
+    (void)event;
+    if (queue_get(&queue_live(ctx)->redo_n) != 0 && ++since == 2) _exit(0);
+}
+
+static void fall(struct emmap_queue *q) {
+    struct emmap_disk_participant *self = queue_participant(q, q->participant);
+    struct queue_message fallen[4];
+    for (unsigned i = 0; i < 4; i++)
+        claim(q, &fallen[i]);
+    pm_set64(state_of(q, &fallen[2]), queue_state(QUEUE_TAKING, q->owner));
+    pm_set64(&self->punching, take_warm(q));
+    pm_set64(&self->preparing, take_warm(q));
+    os_record_to(die_in_a_step, q);
+    (void)queue_ack(q, true, &fallen[3]);
 }
 
 /* --------------------------------------------------------------------------------- operations */
@@ -291,6 +322,10 @@ static void sync_it(struct emmap_queue *q) {
 static void set_max(struct emmap_queue *q) {
     MUST(queue_set_max(q, 100 << 20) == 0);
 }
+static void take_over(struct emmap_queue *q) {
+    struct emmap_queue_info info;
+    MUST(emmap_queue_info(q, &info) == 0);
+}
 static void close_it(struct emmap_queue *q) {
     emmap_queue_close(q);
 }
@@ -300,73 +335,94 @@ static const uint32_t two_smalls[] = {SMALL, SMALL, 0};
 static const uint32_t a_batch[] = {100, 700, 8, 333, 800, 0};
 static const uint32_t one_large[] = {LARGE, 0};
 
-#define UNCLOSED KILL_UNCLOSED
-
 static const struct kill_operation operations[] = {
-    {"push", five, NULL, push_all, 0, 0, one_small, 0},
-    {"push twice", five, NULL, push_all, 0, 0, two_smalls, KILL_IN_PARTS},
-    {"push to an empty one", nothing, NULL, push_all, 0, 0, one_small, 0},
-    {"push over the end of a segment", near_the_end_one_warm, NULL, push_all, 0, 0, one_small, 0},
-    {"push where none is warm", near_the_end, NULL, push_all, 0, 0, one_small, 0},
-    {"push into a new segment", at_the_end, NULL, push_all, 0, 0, one_small, 0},
-    {"push of a header in two segments", in_the_header, NULL, push_all, 0, 0, one_small, 0},
-    {"push behind a seal", sealed, NULL, push_all, 0, 0, one_small, 0},
-    {"batch", five, NULL, push_together, 0, 0, a_batch, 0},
-    {"batch over the end of a segment", near_the_end_one_warm, NULL, push_together, 0, 0, a_batch,
-     0},
-    {"push of a large one", five, NULL, push_all, 0, 0, one_large, 0},
+    {"push", .make = five, .run = push_all, .pushes = one_small},
+    {"push twice", .make = five, .run = push_all, .pushes = two_smalls, .flags = KILL_IN_PARTS},
+    {"push to an empty one", .make = nothing, .run = push_all, .pushes = one_small},
+    {"push over the end of a segment", .make = near_the_end_one_warm, .run = push_all,
+     .pushes = one_small},
+    {"push where none is warm", .make = near_the_end, .run = push_all, .pushes = one_small},
+    {"push into a new segment", .make = at_the_end, .run = push_all, .pushes = one_small},
+    {"push of a header in two segments", .make = in_the_header, .run = push_all,
+     .pushes = one_small},
+    {"push behind a seal", .make = sealed, .run = push_all, .pushes = one_small},
+    {"batch", .make = five, .run = push_together, .pushes = a_batch},
+    {"batch over the end of a segment", .make = near_the_end_one_warm, .run = push_together,
+     .pushes = a_batch},
+    {"push of a large one", .make = five, .run = push_all, .pushes = one_large},
 
-    {"take", five, NULL, take_one, 1, 0, NULL, 0},
-    {"take of four", five, NULL, take_four, 4, 0, NULL, 0},
-    {"take of this", five, NULL, take_this, 1, 0, NULL, 0},
-    {"take over the end of a segment", first_over_the_end, NULL, take_one, 1, 0, NULL, 0},
-    {"take over a seal", over_a_seal, NULL, take_three, 3, 0, NULL, 0},
-    {"take of a large one", large_first, NULL, take_one, 1, 0, NULL, 0},
-    {"take in the window", five, claim_one, take_one, 1, 1, NULL, 0},
-    {"take of this in the window", five, claim_one, take_this, 1, 1, NULL, 0},
-    {"take of a large one in the window", large_second, claim_one, take_one, 1, 1, NULL, 0},
-    {"take beside a claim", five, NULL, take_one, 1, 1, NULL, KILL_CLAIMED},
-    {"take of one that came back", five, one_came_back, take_one, 1, 1, NULL, 0},
-    {"take past one half pushed", a_half_pushed_one, NULL, take_one, 1, 0, NULL, UNCLOSED},
+    {"take", .make = five, .run = take_one, .takes = 1},
+    {"take of four", .make = five, .run = take_four, .takes = 4},
+    {"take of this", .make = five, .run = take_this, .takes = 1},
+    {"take over the end of a segment", .make = first_over_the_end, .run = take_one, .takes = 1},
+    {"take over a seal", .make = over_a_seal, .run = take_three, .takes = 3},
+    {"take of a large one", .make = large_first, .run = take_one, .takes = 1},
+    {"take in the window", .make = five, .before = claim_one, .run = take_one, .takes = 1,
+     .from = 1},
+    {"take of this in the window", .make = five, .before = claim_one, .run = take_this, .takes = 1,
+     .from = 1},
+    {"take of a large one in the window", .make = large_second, .before = claim_one,
+     .run = take_one, .takes = 1, .from = 1},
+    {"take beside a claim", .make = five, .run = take_one, .takes = 1, .from = 1,
+     .flags = KILL_CLAIMED},
+    {"take of one that came back", .make = five, .before = one_came_back, .run = take_one,
+     .takes = 1, .from = 1},
+    {"take past one half pushed", .make = a_half_pushed_one, .run = take_one, .takes = 1,
+     .flags = KILL_UNCLOSED},
 
-    {"claim", five, NULL, claim_one, 0, 0, NULL, 0},
-    {"claim of a large one", large_first, NULL, claim_one, 0, 0, NULL, 0},
-    {"claim in the window", five, claim_one, claim_again, 0, 0, NULL, 0},
-    {"claim beside a claim", five, NULL, claim_one, 0, 0, NULL, KILL_CLAIMED},
-    {"claim of one that came back", five, one_came_back, claim_again, 0, 0, NULL, 0},
-    {"claim past one half pushed", a_half_pushed_one, NULL, claim_one, 0, 0, NULL, UNCLOSED},
-    {"ack", five, claim_one, ack_first, 1, 0, NULL, 0},
-    {"ack of the first of three", five, claim_three, ack_first, 1, 0, NULL, 0},
-    {"ack of the second of three", five, claim_three, ack_second, 1, 1, NULL, 0},
-    {"ack of a large one", large_first, claim_one, ack_first, 1, 0, NULL, 0},
-    {"ack over the end of a segment", first_over_the_end, claim_one, ack_first, 1, 0, NULL, 0},
-    {"return", five, claim_one, return_first, 0, 0, NULL, 0},
-    {"return of the first of three", five, claim_three, return_first, 0, 0, NULL, 0},
-    {"return of the second of three", five, claim_three, return_second, 0, 0, NULL, 0},
+    {"claim", .make = five, .run = claim_one},
+    {"claim of a large one", .make = large_first, .run = claim_one},
+    {"claim in the window", .make = five, .before = claim_one, .run = claim_again},
+    {"claim beside a claim", .make = five, .run = claim_one, .flags = KILL_CLAIMED},
+    {"claim of one that came back", .make = five, .before = one_came_back, .run = claim_again},
+    {"claim past one half pushed", .make = a_half_pushed_one, .run = claim_one,
+     .flags = KILL_UNCLOSED},
+    {"ack", .make = five, .before = claim_one, .run = ack_first, .takes = 1},
+    {"ack of the first of three", .make = five, .before = claim_three, .run = ack_first,
+     .takes = 1},
+    {"ack of the second of three", .make = five, .before = claim_three, .run = ack_second,
+     .takes = 1, .from = 1},
+    {"ack of a large one", .make = large_first, .before = claim_one, .run = ack_first, .takes = 1},
+    {"ack over the end of a segment", .make = first_over_the_end, .before = claim_one,
+     .run = ack_first, .takes = 1},
+    {"return", .make = five, .before = claim_one, .run = return_first},
+    {"return of the first of three", .make = five, .before = claim_three, .run = return_first},
+    {"return of the second of three", .make = five, .before = claim_three, .run = return_second},
 
-    {"erase", four_segments, NULL, erase, 60, 0, NULL, 0},
-    {"erase in the window", five, second_came_back, erase, 4, 1, NULL, KILL_IN_PARTS},
-    {"prepare a new slot", five, NULL, prepare, 0, 0, NULL, 0},
-    {"prepare a cold slot", cold_ones, NULL, prepare, 0, 0, NULL, 0},
-    {"give back", five_warm, NULL, give_back, 0, 0, NULL, 0},
-    {"checkpoint", five, NULL, checkpoint, 0, 0, NULL, 0},
-    {"sync", five, NULL, sync_it, 0, 0, NULL, 0},
-    {"set_max", five, NULL, set_max, 0, 0, NULL, 0},
-    {"close", five, NULL, close_it, 0, 0, NULL, 0},
+    {"erase", .make = four_segments, .run = erase, .takes = 60},
+    {"erase in the window", .make = five, .before = second_came_back, .run = erase, .takes = 4,
+     .from = 1, .flags = KILL_IN_PARTS},
+    {"prepare a new slot", .make = five, .run = prepare},
+    {"prepare a cold slot", .make = cold_ones, .run = prepare},
+    {"give back", .make = five_warm, .run = give_back},
+    {"checkpoint", .make = five, .run = checkpoint},
+    {"sync", .make = five, .run = sync_it},
+    {"set_max", .make = five, .run = set_max},
+    {"close", .make = five, .run = close_it},
 
-    {"open of a new one", nothing, NULL, NULL, 0, 0, NULL, KILL_OPEN | KILL_NEW},
-    {"open", five, NULL, NULL, 0, 0, NULL, KILL_OPEN},
-    {"open after a kill", after_a_battle, NULL, NULL, 0, 0, NULL, KILL_OPEN | UNCLOSED},
-    {"open after a failed sync", sync_failed, NULL, NULL, 0, 0, NULL, KILL_OPEN},
-    {"open beside others", five, NULL, NULL, 0, 0, NULL, KILL_BESIDE},
-    {"recovery", taken_since, NULL, NULL, 0, 0, NULL, KILL_OPEN | KILL_REBOOTED},
-    {"recovery of nothing", all_taken_since, NULL, NULL, 0, 0, NULL, KILL_OPEN | KILL_REBOOTED},
-    {"recovery after a kill", a_battlefield, NULL, NULL, 0, 0, NULL,
-     KILL_OPEN | KILL_REBOOTED | UNCLOSED},
-    {"recovery without a reboot", taken_since, NULL, NULL, 0, 0, NULL, KILL_OPEN | KILL_BROKEN},
-    {"recovery after a kill without a reboot", after_a_battle, NULL, NULL, 0, 0, NULL,
-     KILL_OPEN | KILL_BROKEN | UNCLOSED},
-    {"recovery of a sealed one", over_a_seal, NULL, NULL, 0, 0, NULL, KILL_OPEN | KILL_REBOOTED},
+    {"open of a new one", .make = nothing, .flags = KILL_OPEN | KILL_NEW},
+    {"open", .make = five, .flags = KILL_OPEN},
+    {"open after a kill", .make = after_a_battle, .flags = KILL_OPEN | KILL_UNCLOSED},
+    {"open after a failed sync", .make = sync_failed, .flags = KILL_OPEN},
+    {"open beside others", .make = five, .flags = KILL_BESIDE},
+    {"open beside others after a kill", .make = five_and_warm, .takes = 2, .from = 2,
+     .flags = KILL_BESIDE, .first = fall},
+    {"takeover", .make = five_and_warm, .run = take_over, .takes = 2, .from = 2, .first = fall},
+    {"recovery", .make = taken_since, .flags = KILL_OPEN | KILL_REBOOTED},
+    {"recovery of nothing", .make = all_taken_since, .flags = KILL_OPEN | KILL_REBOOTED},
+    {"recovery after a kill", .make = a_battlefield,
+     .flags = KILL_OPEN | KILL_REBOOTED | KILL_UNCLOSED},
+    {"recovery without a reboot", .make = taken_since, .flags = KILL_OPEN | KILL_BROKEN},
+    {"recovery after a kill without a reboot", .make = after_a_battle,
+     .flags = KILL_OPEN | KILL_BROKEN | KILL_UNCLOSED},
+    {"recovery of a sealed one", .make = over_a_seal, .flags = KILL_OPEN | KILL_REBOOTED},
+
+    {"push, fixed size", .make = five, .run = push_all, .pushes = one_small, .flags = KILL_FIXED},
+    {"push into a new segment, fixed size", .make = at_the_end, .run = push_all,
+     .pushes = one_small, .flags = KILL_FIXED},
+    {"erase, fixed size", .make = four_segments, .run = erase, .takes = 60, .flags = KILL_FIXED},
+    {"recovery, fixed size", .make = some_taken_since,
+     .flags = KILL_OPEN | KILL_REBOOTED | KILL_FIXED},
 };
 enum { OPERATIONS = sizeof operations / sizeof *operations };
 
