@@ -6,7 +6,8 @@
  *
  * Caveats: the library handles SIGBUS, and hands what is not its own to the handler that it found;
  * who installs another later must call ours in turn. After fork the child must not use handles of
- * its parent: it has not the thread that gives them back. It opens its own after exec.
+ * its parent: it has not the thread that gives them back. It opens its own after exec. (Of queues it is
+ * no owner: their locks are not the child's, and its handles are closed.)
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMMAP_H

@@ -103,7 +103,7 @@ int emmap_queue_info(struct emmap_queue *q, struct emmap_queue_info *info) {
         .recovered = atomic_load(&q->recovered),
         .was_recovered = atomic_load(&q->was_recovered),
     };
-    int rc = emmap_file_info(q->file, &file);
+    int rc = atomic_load(&q->closed) ? EMMAP_E_CLOSED : emmap_file_info(q->file, &file);
     if (rc) return rc;
     info->file_bytes = file.file_bytes;
     info->allocated_bytes = file.allocated_bytes;

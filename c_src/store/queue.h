@@ -165,6 +165,8 @@ void queue_reap_hands(struct emmap_queue *q, unsigned participant);
 void queue_reap_claims(struct emmap_queue *q, unsigned participant);
 /* The same where nobody else has the queue: the window is what its records say. */
 void queue_reap_window(struct emmap_queue *q);
+/* Those of the dead, now and then: who finds the window open calls it. Under the lock. */
+void queue_look_for_dead(struct emmap_queue *q);
 
 /* --------------------------------------------------------------------------- queue_stream.c */
 
@@ -307,6 +309,7 @@ void queue_free_behind(struct emmap_queue *q);
 void queue_touch(struct emmap_queue *q, uint64_t off, uint64_t len_bytes);
 void queue_touch_ahead(struct emmap_queue *q, uint64_t len_bytes);
 void queue_touch_next(struct emmap_queue *q);
+void queue_touch_place(struct emmap_queue *q, struct queue_place place);
 int queue_allocate(struct emmap_queue *q, uint64_t slot); /* its blocks; the file grows to it */
 int queue_prepare(struct emmap_queue *q);                 /* one more warm slot; waits */
 int queue_give_back(struct emmap_queue *q);               /* warm ones that are too many; waits */

@@ -171,9 +171,16 @@ static int take_participant(struct emmap_queue *q) {
     return 0;
 }
 
-/* A failed sync has dropped what was there from what the kernel writes: all is made dirty again. */
+/* A failed sync has dropped what was there from what the kernel writes: all is made dirty again, but
+ * for the blocks of free slots, which may have been given back. */
 static int sync_all(struct emmap_queue *q) {
-    queue_touch(q, 0, emmap_file_size(q->file));
+    queue_touch(q, 0, QUEUE_DATA_OFF);
+    const uint64_t slots = (emmap_file_size(q->file) - QUEUE_DATA_OFF) / q->segment_bytes;
+    for (uint64_t slot = 1; slot <= slots; slot++) {
+        struct emmap_disk_segment segment;
+        const bool is_used = queue_slot(q, slot) && queue_segment_in(q, slot, &segment);
+        queue_touch(q, queue_slot_off(q, slot), is_used ? q->segment_bytes : 1);
+    }
     file_forget_sync_error(q->file);
     const int rc = emmap_file_sync(q->file);
     if (rc == 0) pm_set64(&queue_live(q)->sync_error, 0);
@@ -326,6 +333,12 @@ static int open_file(const char *path, const struct emmap_queue_options *options
     return emmap_file_open(out, path, &file_options, NULL);
 }
 
+/* It was opened in vain: its name stays. */
+static void unused_file(struct emmap_file *file) {
+    file->flags &= ~(uint32_t)EMMAP_AUTO_UNLINK;
+    emmap_file_free(file);
+}
+
 int queue_set_max(struct emmap_queue *q, uint64_t max_bytes) {
     if (q->flags & QUEUE_FLAG_FIXED) return EMMAP_E_FIXED_SIZE;
     const int rc = queue_lock_surely(q);
@@ -334,14 +347,16 @@ int queue_set_max(struct emmap_queue *q, uint64_t max_bytes) {
     return queue_unlock(q, 0);
 }
 
-/* Takes over the file with success. */
+/* Takes over the file, also when it fails: a job in the background may still be at it. */
 static int new_queue(struct emmap_file *file, const struct emmap_queue_options *options,
                      struct emmap_queue **out) {
     struct emmap_disk_queue header;
     int rc = queue_check_header(file, &header);
-    if (rc) return rc;
-    struct emmap_queue *q = calloc(1, sizeof *q);
-    if (!q) return -ENOMEM;
+    struct emmap_queue *q = rc ? NULL : calloc(1, sizeof *q);
+    if (!q) {
+        unused_file(file);
+        return rc ? rc : -ENOMEM;
+    }
     q->base = region_at(file->region, 0);
     q->base_bytes = region_limit(file->region);
     q->file = file;
@@ -360,10 +375,10 @@ static int new_queue(struct emmap_file *file, const struct emmap_queue_options *
         *out = q;
         return 0;
     }
-    pthread_mutex_destroy(&q->space_lock);
-    pthread_mutex_destroy(&q->sync_lock);
-    pthread_mutex_destroy(&q->group.lock);
-    free(q);
+    queue_break(q, EMMAP_E_CLOSED);
+    atomic_store(&q->closed, true);
+    file->flags &= ~(uint32_t)EMMAP_AUTO_UNLINK;
+    queue_unref(q);
     return rc;
 }
 
@@ -394,19 +409,14 @@ static int open_existing(struct runtime *rt, const char *path,
         pthread_mutex_unlock(&rt->lock);
     }
     if (q) {
-        file->flags &= ~(uint32_t)EMMAP_AUTO_UNLINK;
-        emmap_file_free(file);
+        unused_file(file);
         if (rc) return rc;
         if (options->max_bytes) (void)queue_set_max(q, options->max_bytes);
         *out = q;
         return 0;
     }
     rc = new_queue(file, options, &q);
-    if (rc) {
-        file->flags &= ~(uint32_t)EMMAP_AUTO_UNLINK;
-        emmap_file_free(file);
-        return rc;
-    }
+    if (rc) return rc;
     if (file->region->shared) {
         pthread_mutex_lock(&rt->lock);
         q->next = rt->queues;
@@ -442,6 +452,36 @@ static int open_or_make(struct runtime *rt, const char *path,
     return rc;
 }
 
+/* A forked child has the descriptors and mappings of its parent, whose locks would outlive it there: it
+ * lets go of both, and its handles are closed. A queue that is being opened is waited for. */
+static void before_fork(void) {
+    pthread_mutex_lock(&open_lock);
+    pthread_mutex_lock(&runtime_get()->lock);
+}
+
+static void behind_fork(void) {
+    pthread_mutex_unlock(&runtime_get()->lock);
+    pthread_mutex_unlock(&open_lock);
+}
+
+static void in_child(void) {
+    for (struct emmap_queue *q = runtime_get()->queues; q; q = q->next) {
+        struct emmap_region *region = q->file->region;
+        const int fd = atomic_exchange(&region->fd, -1);
+        void *at;
+        atomic_store(&q->broken, EMMAP_E_CLOSED);
+        atomic_store(&q->closed, true);
+        (void)os_map(region->map, region->map_bytes, region->prot, OS_MAP_ANON | OS_MAP_FIXED, -1,
+                     0, &at);
+        if (fd >= 0) (void)os_close(fd);
+    }
+    behind_fork();
+}
+
+static void watch_forks(void) {
+    (void)pthread_atfork(before_fork, behind_fork, in_child);
+}
+
 /* A close of the same queue is waited for without the lock, which others open theirs under. */
 int emmap_queue_open(struct emmap_queue **out, const char *path,
                      const struct emmap_queue_options *options, bool *existed) {
@@ -449,6 +489,8 @@ int emmap_queue_open(struct emmap_queue **out, const char *path,
     int rc = check(options);
     if (rc == 0) rc = runtime_ready(&rt);
     if (rc) return rc;
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    (void)pthread_once(&once, watch_forks);
     const uint64_t until = os_now_ms() + JOIN_MS;
     for (;;) {
         bool made;

@@ -5,6 +5,7 @@
 #include "store/queue.h"
 
 enum { PASSES = 4096, TRIES = 16 };
+enum { LARGE = 3 }; /* within this file: its data is to be copied in pieces */
 
 static struct queue_place head_of(const struct emmap_queue *q) {
     const struct emmap_disk_live *live = queue_live(q);
@@ -132,22 +133,70 @@ static void tell(struct queue_message *message, const struct queue_record *recor
 static int look(struct emmap_queue *q, bool wait, bool backwards, struct queue_place *at, void *buf,
                 uint64_t room, struct queue_message *message) {
     struct queue_record record;
+    queue_look_for_dead(q);
     int rc = backwards ? look_back(q, wait, at, &record) : look_on(q, wait, at, &record);
     if (rc) return rc;
     tell(message, &record);
     if (message->len_bytes > room) return QUEUE_NO_ROOM;
-    if (message->len_bytes > QUEUE_SMALL_BYTES && !wait) return -EAGAIN;
+    if (message->len_bytes > QUEUE_SMALL_BYTES) return LARGE;
     return queue_data(q, wait, &record, buf);
+}
+
+/* Under the lock. EMMAP_E_STALE: it has been taken meanwhile. */
+static int look_at_piece(struct emmap_queue *q, bool wait, const struct queue_message *message,
+                         struct queue_place *place, uint8_t *buf, uint64_t len_bytes) {
+    struct queue_record record;
+    if (message->at.pos < queue_get(&queue_live(q)->head)) return EMMAP_E_STALE;
+    int rc = queue_record_at(q, wait, message->at, &record);
+    if (rc == EMMAP_E_CORRUPT) return EMMAP_E_STALE;
+    if (rc) return rc;
+    if (record.header.ordinal != message->ordinal ||
+        queue_kind(queue_get(record.state)) != QUEUE_READY)
+        return EMMAP_E_STALE;
+    if (place->pos == message->at.pos) rc = queue_skip(q, place, QUEUE_RECORD_HEADER);
+    return rc ? rc : queue_read(q, wait, place, buf, len_bytes);
+}
+
+/* The lock is left after each: others have their turn. */
+static int look_in_pieces(struct emmap_queue *q, const struct queue_message *message,
+                          uint8_t *buf) {
+    struct queue_place place = message->at;
+    uint64_t left = message->len_bytes;
+    for (int tries = 0; left > 0;) {
+        const uint64_t n = left < QUEUE_SMALL_BYTES ? left : QUEUE_SMALL_BYTES;
+        struct queue_place next = place;
+        int rc = queue_lock_surely(q);
+        if (rc) return rc;
+        rc = queue_unlock(q, look_at_piece(q, tries > 2, message, &next, buf, n));
+        if (rc == -EAGAIN) {
+            tries++;
+            queue_touch_place(q, place);
+            continue;
+        }
+        if (rc) return rc;
+        place = next;
+        buf += n;
+        left -= n;
+        tries = 0;
+    }
+    return 0;
 }
 
 int queue_peek(struct emmap_queue *q, bool wait, bool backwards, struct queue_place *at, void *buf,
                uint64_t room_bytes, struct queue_message *message) {
-    for (int tries = 0;; tries++) {
+    for (int tries = 0;;) {
+        const struct queue_place from = *at;
         int rc = queue_lock(q, wait);
         if (rc) return rc;
         rc = queue_unlock(q, look(q, wait && tries > 2, backwards, at, buf, room_bytes, message));
-        if (rc == -EAGAIN && wait && tries < TRIES) {
-            queue_touch_next(q);
+        if (rc == LARGE) rc = wait ? look_in_pieces(q, message, buf) : -EAGAIN;
+        if (rc == EMMAP_E_STALE) {
+            *at = from;
+            rc = -EAGAIN;
+        }
+        if (rc == -EAGAIN && wait) {
+            if (tries++ == TRIES) return EMMAP_E_BUSY;
+            queue_touch_place(q, *at);
             continue;
         }
         if (rc) return rc;

@@ -152,8 +152,7 @@ static void find_segments(struct recovery *r) {
                                        .first_n = s.first_n,
                                        .prev_end = s.prev_end,
                                        .start = s.number * q->cap_bytes};
-        if (!queue_segment_is_valid(q, &queue_slot(q, slot)->segment))
-            pm_copy(&queue_slot(q, slot)->segment, &s, sizeof s);
+        (void)queue_segment_mended(q, slot);
     }
     qsort(r->chain, n, sizeof *r->chain, by_number);
     for (uint64_t i = 0; i < n; i++)

@@ -119,7 +119,7 @@ static bool reaches(struct emmap_queue *q, uint64_t slot) {
 static void queue_reap_dead_hands(struct emmap_queue *q) {
     for (unsigned i = 0; i < QUEUE_PARTICIPANTS; i++) {
         const struct emmap_disk_participant *other = queue_participant(q, i);
-        if (queue_get(&other->preparing) && i != q->participant &&
+        if ((queue_get(&other->preparing) || queue_get(&other->punching)) && i != q->participant &&
             !queue_is_alive(q, i, queue_get(&other->incarnation)))
             queue_reap_hands(q, i);
     }
@@ -335,6 +335,10 @@ void queue_touch_ahead(struct emmap_queue *q, uint64_t len_bytes) {
 
 void queue_touch_next(struct emmap_queue *q) {
     const struct emmap_disk_live *live = queue_live(q);
-    if (q->file)
-        touch_place(q, queue_get(&live->cursor), queue_get(&live->cursor_slot), QUEUE_SMALL_BYTES);
+    queue_touch_place(
+        q, (struct queue_place){queue_get(&live->cursor), queue_get(&live->cursor_slot)});
+}
+
+void queue_touch_place(struct emmap_queue *q, struct queue_place place) {
+    if (q->file) touch_place(q, place.pos, place.slot, QUEUE_SMALL_BYTES);
 }

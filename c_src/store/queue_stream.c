@@ -57,11 +57,19 @@ bool queue_segment_in(const struct emmap_queue *q, uint64_t slot, struct emmap_d
     return queue_segment_is_valid(q, out);
 }
 
+/* A header that is damaged is mended by its double, since positions are counted by it. */
+static void mend_first_header(struct emmap_queue *q, uint64_t slot,
+                              const struct emmap_disk_segment *segment) {
+    struct emmap_disk_segment first;
+    pm_read(&first, &queue_slot(q, slot)->segment, sizeof first);
+    if (!queue_segment_is_valid(q, &first))
+        pm_copy(&queue_slot(q, slot)->segment, segment, sizeof *segment);
+}
+
 bool queue_segment_mended(struct emmap_queue *q, uint64_t slot) {
     struct emmap_disk_segment segment;
     if (!queue_slot(q, slot) || !queue_segment_in(q, slot, &segment)) return false;
-    if (!queue_segment_is_valid(q, &queue_slot(q, slot)->segment))
-        pm_copy(&queue_slot(q, slot)->segment, &segment, sizeof segment);
+    mend_first_header(q, slot, &segment);
     return true;
 }
 
@@ -73,14 +81,12 @@ void queue_write_segment(struct emmap_queue *q, uint64_t slot, struct emmap_disk
     pm_set64(&queue_slot(q, slot)->end, 0);
 }
 
-/* Is this the slot whose segment goes on where the place is? A header that is damaged is mended
- * by its double, since positions are counted by it. */
+/* Is this the slot whose segment goes on where the place is? */
 static bool goes_on_in(struct emmap_queue *q, uint64_t pos, uint64_t slot,
                        struct emmap_disk_segment *segment) {
     if (!queue_slot(q, slot) || !queue_segment_in(q, slot, segment)) return false;
     if (segment->prev_end != pos || segment->number * q->cap_bytes < pos) return false;
-    if (!queue_segment_is_valid(q, &queue_slot(q, slot)->segment))
-        pm_copy(&queue_slot(q, slot)->segment, segment, sizeof *segment);
+    mend_first_header(q, slot, segment);
     return true;
 }
 

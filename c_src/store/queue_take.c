@@ -10,7 +10,7 @@
 #include "os/os.h"
 #include "store/queue.h"
 
-enum { LARGE_TRIES = 8, PASSES = 4096 };
+enum { PASSES = 4096 };
 
 static struct queue_place place_of(const emmap_disk_word *pos, const emmap_disk_word *slot) {
     return (struct queue_place){.pos = queue_get(pos), .slot = queue_get(slot)};
@@ -93,7 +93,7 @@ static void move(struct emmap_queue *q, struct queue_step *step, const struct wa
 
 /* Who dies in a claim, while others live on, is found by those who find the window open. */
 enum { LOOK_MS = 1000 };
-static void look_for_dead(struct emmap_queue *q) {
+void queue_look_for_dead(struct emmap_queue *q) {
     if (!q->multi_os || queue_get(&queue_live(q)->window_n) == 0) return;
     const uint64_t now = os_now_ms();
     if (now - atomic_load_explicit(&q->reap_ms, memory_order_relaxed) < LOOK_MS) return;
@@ -264,23 +264,20 @@ static void tell(struct queue_message *message, const struct queue_record *recor
     };
 }
 
-/* Is there room for it? The first one's length is told if not. */
-static int has_room(const struct queue_record *record, uint64_t room, unsigned got,
-                    struct queue_message *messages) {
-    if (record->header.len_bytes <= room) return 0;
-    if (got == 0) tell(messages, record);
-    return QUEUE_NO_ROOM;
+/* Is there room for it, and may it be copied under the lock? */
+static bool fits(const struct queue_record *record, uint64_t room) {
+    return record->header.len_bytes <= room && record->header.len_bytes <= QUEUE_SMALL_BYTES;
 }
 
 static int take_returned(struct emmap_queue *q, bool wait, void *buf, uint64_t room,
                          struct queue_message *message) {
     struct queue_record record;
     int rc = find_returned(q, wait, &record);
-    if (rc == 0) rc = has_room(&record, room, 0, message);
-    if (rc == 0) rc = queue_data(q, wait, &record, buf);
     if (rc) return rc;
     tell(message, &record);
-    return end_claim(q, &record, true);
+    if (!fits(&record, room)) return QUEUE_NO_ROOM;
+    rc = queue_data(q, wait, &record, buf);
+    return rc ? rc : end_claim(q, &record, true);
 }
 
 /* As many as there are and have room, in one step. */
@@ -295,12 +292,13 @@ static int take_ready(struct emmap_queue *q, bool wait, uint8_t *buf, uint64_t r
     struct queue_record record;
     while (got < most) {
         rc = next_ready(q, wait, &walk, &record);
-        if (rc == 0) rc = has_room(&record, room, got, &messages[got]);
-        if (rc == 0 && record.header.len_bytes > QUEUE_SMALL_BYTES) {
-            rc = QUEUE_NO_ROOM; /* to be copied outside the lock */
+        if (rc) break;
+        if (!fits(&record, room)) {
+            rc = QUEUE_NO_ROOM;
             if (got == 0) tell(messages, &record);
+            break;
         }
-        if (rc == 0) rc = queue_data(q, wait, &record, buf);
+        rc = queue_data(q, wait, &record, buf);
         if (rc) break;
         tell(&messages[got++], &record);
         buf += record.header.len_bytes;
@@ -347,7 +345,7 @@ static unsigned keep_whole(struct emmap_queue *q, uint8_t *buf, struct queue_mes
 
 static int take_locked(struct emmap_queue *q, bool wait, void *buf, uint64_t room,
                        struct queue_message *messages, unsigned *n) {
-    look_for_dead(q);
+    queue_look_for_dead(q);
     if (queue_get(&queue_live(q)->returned_n) > 0) {
         const int rc = take_returned(q, wait, buf, room, messages);
         if (rc != EMMAP_E_EMPTY) {
@@ -397,7 +395,7 @@ static int claim_next(struct emmap_queue *q, bool wait, enum queue_state_kind ki
                       struct queue_record *record) {
     struct emmap_disk_live *live = queue_live(q);
     struct queue_step step = {0};
-    look_for_dead(q);
+    queue_look_for_dead(q);
     if (queue_get(&live->returned_n) > 0) {
         const int rc = find_returned(q, wait, record);
         if (rc == 0) {
@@ -435,20 +433,6 @@ static int claimed(struct emmap_queue *q, const struct queue_message *message,
                : EMMAP_E_STALE;
 }
 
-static int finish(struct emmap_queue *q, bool wait, const struct queue_message *message,
-                  enum queue_state_kind kind) {
-    int rc = kind == QUEUE_TAKING ? queue_lock_surely(q) : queue_lock(q, wait);
-    if (rc) return rc;
-    struct queue_record record;
-    rc = claimed(q, message, kind, &record);
-    if (rc == 0) rc = end_claim(q, &record, false);
-    return queue_unlock(q, rc);
-}
-
-int queue_ack(struct emmap_queue *q, bool wait, const struct queue_message *message) {
-    return finish(q, wait, message, QUEUE_LEASED);
-}
-
 /* Back to its place; the window is closed where it held nothing else. */
 static void give_back_claim(struct emmap_queue *q, const struct queue_record *record) {
     struct emmap_disk_live *live = queue_live(q);
@@ -465,19 +449,38 @@ static void give_back_claim(struct emmap_queue *q, const struct queue_record *re
     queue_do(q, &step);
 }
 
-int queue_return(struct emmap_queue *q, bool wait, const struct queue_message *message) {
-    int rc = queue_lock(q, wait);
-    if (rc) return rc;
+/* With the lock, which it gives back. */
+static int finish(struct emmap_queue *q, const struct queue_message *message,
+                  enum queue_state_kind kind, bool done) {
     struct queue_record record;
-    rc = claimed(q, message, QUEUE_LEASED, &record);
-    if (rc == 0) give_back_claim(q, &record);
+    int rc = claimed(q, message, kind, &record);
+    if (rc == 0 && done) rc = end_claim(q, &record, false);
+    if (rc == 0 && !done) give_back_claim(q, &record);
     return queue_unlock(q, rc);
 }
 
+/* Of what this call has claimed itself: nobody would try again. */
+static int finish_surely(struct emmap_queue *q, const struct queue_message *message,
+                         enum queue_state_kind kind, bool done) {
+    const int rc = queue_lock_surely(q);
+    return rc ? rc : finish(q, message, kind, done);
+}
+
+int queue_ack(struct emmap_queue *q, bool wait, const struct queue_message *message) {
+    const int rc = queue_lock(q, wait);
+    return rc ? rc : finish(q, message, QUEUE_LEASED, true);
+}
+
+int queue_return(struct emmap_queue *q, bool wait, const struct queue_message *message) {
+    const int rc = queue_lock(q, wait);
+    return rc ? rc : finish(q, message, QUEUE_LEASED, false);
+}
+
+enum { COPY_TRIES = 8 };
 /* A copy outside the lock, of a record that is claimed. */
 static int copy_claimed(struct emmap_queue *q, const struct queue_message *message, void *buf) {
     struct emmap_region *region = q->file ? q->file->region : NULL;
-    for (int i = 0; i < LARGE_TRIES; i++) {
+    for (int i = 0; i < COPY_TRIES; i++) {
         uint64_t before = 0;
         const bool whole = !region || region_is_whole(region, &before);
         struct queue_place place = message->at;
@@ -508,8 +511,9 @@ static int take_large(struct emmap_queue *q, void *buf, uint64_t room,
     rc = queue_unlock(q, rc);
     if (rc) return rc;
     rc = copy_claimed(q, message, buf);
-    const int ended = finish(q, true, message, QUEUE_TAKING);
-    return rc ? rc : ended;
+    /* What is copied is the caller's, whatever becomes of its place. */
+    (void)finish_surely(q, message, QUEUE_TAKING, rc == 0);
+    return rc;
 }
 
 int queue_claim(struct emmap_queue *q, bool wait, void *buf, uint64_t room_bytes,
@@ -537,13 +541,13 @@ int queue_claim(struct emmap_queue *q, bool wait, void *buf, uint64_t room_bytes
         rc = copy_claimed(q, message, buf);
         if (rc == 0 && crc32c(0, buf, message->len_bytes) == message->data_crc) return 0;
         if (rc) {
-            (void)queue_return(q, true, message);
+            (void)finish_surely(q, message, QUEUE_LEASED, false);
             return rc;
         }
         pm_fetch64(&queue_live(q)->lost_n);
         atomic_fetch_add(&queue_live(q)->lost_n, 1);
         atomic_fetch_add(&q->lost, 1);
-        rc = queue_ack(q, true, message); /* damaged: it is gone */
+        rc = finish_surely(q, message, QUEUE_LEASED, true); /* damaged: it is gone */
         if (rc) return rc;
     }
 }
@@ -553,6 +557,7 @@ int queue_take_this(struct emmap_queue *q, bool wait, const struct queue_message
     if (rc) return rc;
     struct emmap_disk_live *live = queue_live(q);
     struct queue_record record;
+    queue_look_for_dead(q);
     if (queue_get(&live->returned_n) > 0) {
         rc = find_returned(q, wait, &record);
         if (rc == 0) rc = record.at.pos == message->at.pos ? end_claim(q, &record, true) : -EAGAIN;

@@ -191,6 +191,12 @@ void fill_id(uint8_t *buf, uint64_t id, uint32_t len_bytes) {
     }
 }
 
+bool is_id(const uint8_t *buf, uint64_t id, uint32_t len_bytes) {
+    static uint8_t expected[LARGEST];
+    fill_id(expected, id, len_bytes);
+    return memcmp(buf, expected, len_bytes) == 0;
+}
+
 int push_id(struct emmap_queue *q, uint64_t id, uint32_t len_bytes) {
     static uint8_t buf[LARGEST];
     MUST(len_bytes <= LARGEST);
@@ -199,10 +205,9 @@ int push_id(struct emmap_queue *q, uint64_t id, uint32_t len_bytes) {
 }
 
 int take_id(struct emmap_queue *q, uint64_t id, uint32_t len_bytes) {
-    static uint8_t buf[LARGEST], expected[LARGEST];
+    static uint8_t buf[LARGEST];
     uint32_t got = 0, flags = 0;
     const int rc = emmap_queue_take(q, buf, LARGEST, &got, &flags);
     if (rc) return rc;
-    fill_id(expected, id, len_bytes);
-    return got == len_bytes && flags == 0 && memcmp(buf, expected, got) == 0 ? 0 : -EINVAL;
+    return got == len_bytes && flags == 0 && is_id(buf, id, got) ? 0 : -EINVAL;
 }

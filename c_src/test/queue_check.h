@@ -14,6 +14,7 @@ const char *queue_disagrees(struct emmap_queue *q, bool in_hand);
 struct emmap_queue *open_queue(const char *path, uint32_t flags);
 /* Message id, whose content follows from it; push and take, of one thread, answer what emmap.h says. */
 void fill_id(uint8_t *buf, uint64_t id, uint32_t len_bytes);
+bool is_id(const uint8_t *buf, uint64_t id, uint32_t len_bytes);
 int push_id(struct emmap_queue *q, uint64_t id, uint32_t len_bytes);
 /* The next message is this one: 0, or -EINVAL where it is another. */
 int take_id(struct emmap_queue *q, uint64_t id, uint32_t len_bytes);

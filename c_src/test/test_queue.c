@@ -228,6 +228,86 @@ static void where_no_bytes_can_be_locked_claims_come_back(void **state) {
     await_no_regions();
 }
 
+/* ------------------------------------------------------------------------------ large messages */
+
+enum { LOOKED_AT = SANITIZER ? 50 : 300, LARGE = 300000, PIECES = LARGE / QUEUE_SMALL_BYTES + 1 };
+
+struct locks {
+    const struct emmap_queue *q;
+    unsigned n; /* so many times the lock was taken */
+};
+
+static void count_locks(void *ctx, const struct os_event *event) {
+    struct locks *locks = ctx;
+    if (event->addr == (const void *)&queue_live(locks->q)->lock) locks->n++;
+}
+
+static void a_large_message_is_not_copied_under_one_lock(void **state) {
+    (void)state;
+    static uint8_t buf[LARGE];
+    struct emmap_queue *q = open_queue(support_path("q"), MAKE);
+    struct queue_message message;
+    unsigned n = 1;
+    struct locks locks = {.q = q};
+    assert_ok(push_id(q, 7, LARGE));
+    os_record_to(count_locks, &locks);
+    for (int backwards = 0; backwards < 2; backwards++) {
+        struct queue_place first = {0, 0};
+        memset(buf, 0, sizeof buf);
+        locks.n = 0;
+        assert_int_equal(queue_peek(q, false, backwards, &first, buf, LARGE, &message), -EAGAIN);
+        assert_ok(queue_peek(q, true, backwards, &first, buf, LARGE, &message));
+        assert_true(locks.n >= 2 + PIECES);
+        assert_true(is_id(buf, 7, LARGE));
+    }
+    assert_ok(queue_claim(q, true, buf, LARGE, &message));
+    assert_ok(queue_return(q, true, &message));
+    locks.n = 0;
+    assert_int_equal(queue_take(q, false, buf, LARGE, &message, &n), -EAGAIN);
+    assert_ok(queue_take(q, true, buf, LARGE, &message, &n));
+    assert_true(locks.n >= 4); /* to find it, twice; to claim it; to end the claim */
+    os_record_to(NULL, NULL);
+    assert_true(is_id(buf, 7, LARGE));
+    agrees(q);
+    emmap_queue_close(q);
+    await_no_regions();
+}
+
+static void *come_and_go(void *arg) {
+    struct emmap_queue *q = arg;
+    for (uint64_t id = 0; id < LOOKED_AT; id++) {
+        MUST(push_id(q, id, LARGE) == 0);
+        MUST(take_id(q, id, LARGE) == 0);
+    }
+    return NULL;
+}
+
+static void who_looks_at_large_ones_sees_them_whole_or_not(void **state) {
+    (void)state;
+    static uint8_t buf[LARGE];
+    struct emmap_queue *q = open_queue(support_path("q"), MAKE);
+    struct queue_message message;
+    pthread_t thread;
+    unsigned seen = 0;
+    assert_ok(pthread_create(&thread, NULL, come_and_go, q));
+    for (uint64_t id = 0; id + 1 < LOOKED_AT;) {
+        struct queue_place first = {0, 0};
+        const int rc = queue_peek(q, true, false, &first, buf, LARGE, &message);
+        MUST(rc == 0 || rc == EMMAP_E_EMPTY || rc == QUEUE_SPUN || rc == EMMAP_E_BUSY);
+        if (queue_get(&queue_live(q)->tail_n) > LOOKED_AT) break;
+        if (rc) continue;
+        MUST(message.ordinal > id);
+        id = message.ordinal - 1;
+        MUST(is_id(buf, id, LARGE));
+        seen++;
+    }
+    pthread_join(thread, NULL);
+    assert_true(seen > 0);
+    agrees(q);
+    emmap_queue_close(q);
+    await_no_regions();
+}
+
 /* ----------------------------------------------------------------------------------- recovery */
 
 static void expect_recovered(const char *path, uint64_t from, uint64_t to) {
@@ -564,6 +644,8 @@ int main(void) {
         TEST(a_new_file_may_be_deleted_at_close),
         TEST(a_private_queue_changes_nothing),
         TEST(a_private_queue_beside_the_true_one_has_its_claims),
+        TEST(a_large_message_is_not_copied_under_one_lock),
+        TEST(who_looks_at_large_ones_sees_them_whole_or_not),
         TEST(where_no_bytes_can_be_locked_claims_come_back),
         TEST(a_copied_file_is_recovered),
         TEST(after_a_reboot_it_is_recovered),

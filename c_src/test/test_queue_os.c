@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "os/os.h"
@@ -68,6 +69,21 @@ static int role_hold_the_lock(const char *path) {
     struct emmap_queue *q = open_queue(path, SHARED);
     MUST(queue_lock_surely(q) == 0);
     wait_for_the_kill();
+    return 0;
+}
+
+/* Its child lives on, until the test ends. */
+static int role_fork(const char *path) {
+    struct emmap_queue *q = open_queue(path, SHARED);
+    const pid_t pid = fork();
+    MUST(pid >= 0);
+    alarm(60); /* should the other one say nothing */
+    if (pid > 0) wait_for_the_kill();
+    struct emmap_queue_info info;
+    MUST(emmap_queue_info(q, &info) == EMMAP_E_CLOSED);
+    MUST(take_id(q, 0, SMALL) == EMMAP_E_CLOSED);
+    say();
+    (void)hear();
     return 0;
 }
 
@@ -176,6 +192,20 @@ static void others_need_multi_os_on_both_sides(void **state) {
     emmap_queue_close(q);
     assert_int_equal(role_result("open_alone", path), 0);
     await_no_regions();
+}
+
+static void a_forked_child_has_no_part_of_it(void **state) {
+    (void)state;
+    const char *path = support_path("q");
+    emmap_queue_close(open_queue(path, MAKE));
+    const struct child parent = start_role("fork", path);
+    await_word(&parent);
+    await_word(&parent); /* the child, too */
+    assert_int_equal(role_result("open_alone", path), 1);
+    assert_ok(kill(parent.pid, SIGKILL));
+    assert_int_equal(waitpid(parent.pid, NULL, 0), parent.pid);
+    assert_int_equal(role_result("open_alone", path), 0);
+    close(parent.socket); /* the child hears that, and ends */
 }
 
 static void with_multi_os_it_is_one_queue(void **state) {
@@ -475,6 +505,7 @@ int main(int argc, char **argv) {
         {"take_and_push", role_take_and_push},
         {"hold_the_lock", role_hold_the_lock},
         {"claim", role_claim},
+        {"fork", role_fork},
         {"push_large", role_push_large},
         {"take_large", role_take_large},
         {"prepare", role_prepare},
@@ -487,6 +518,7 @@ int main(int argc, char **argv) {
     if (status >= 0) return status;
     const struct CMUnitTest tests[] = {
         TEST(others_need_multi_os_on_both_sides),
+        TEST(a_forked_child_has_no_part_of_it),
         TEST(with_multi_os_it_is_one_queue),
         TEST(a_failed_sync_is_told_to_all),
         TEST(a_killed_holder_of_the_lock_is_noticed),
