@@ -428,12 +428,13 @@ take(Q) ->
     ?NO_QUEUE([Q]).
 
 taken({deflated, Deflated}, Q) -> told_inflated(Deflated, Q);
-taken(claim, Q) -> take_claimed(Q);
+taken(claim, Q) -> take_claimed(claim(Q));
+taken({deflated, Claim, Deflated}, Q) -> take_claimed(claimed(Claim, Deflated, Q));
 taken(Result, _Q) -> Result.
 
 %% A message that is not taken before it has been seen into.
-take_claimed(Q) ->
-    case claim(Q) of
+take_claimed(Claimed) ->
+    case Claimed of
         {ok, Claim, Term} ->
             case ack(Claim) of
                 ok -> {ok, Term};
@@ -483,7 +484,10 @@ take_list(?IS_QUEUE(H) = Q, N, Bytes, Taken) ->
         {large, Len} when Taken =:= []; Len =< Bytes ->
             take_one(take(Q), Q, N, less(Bytes, Len), Taken);
         {claim, Len} ->
-            take_one(take_claimed(Q), Q, N, less(Bytes, Len), Taken);
+            take_one(take_claimed(claim(Q)), Q, N, less(Bytes, Len), Taken);
+        {deflated, Claim, Deflated} ->
+            take_one(take_claimed(claimed(Claim, Deflated, Q)), Q, N, less(Bytes, byte_size(Deflated)),
+                     Taken);
         {error, _} = Error when Taken =:= [] ->
             Error;
         _ -> % empty, large, an error for the next call
@@ -567,14 +571,15 @@ claimed(Q, F) ->
 
 claim(?IS_QUEUE(H) = Q) ->
     case with_again(fun() -> emmap_nif:queue_claim(H) end) of
-        {deflated, Claim, Deflated} ->
-            case told_inflated(Deflated, Q) of
-                {ok, Term} -> {ok, Claim, Term};
-                {error, corrupt} = Error -> _ = ack(Claim), Error;
-                {error, _} = Error -> _ = return(Claim), Error
-            end;
-        Other ->
-            Other
+        {deflated, Claim, Deflated} -> claimed(Claim, Deflated, Q);
+        Other -> Other
+    end.
+
+claimed(Claim, Deflated, Q) ->
+    case told_inflated(Deflated, Q) of
+        {ok, Term} -> {ok, Claim, Term};
+        {error, corrupt} = Error -> _ = ack(Claim), Error;
+        {error, _} = Error -> _ = return(Claim), Error
     end.
 
 ack(Claim) -> with_again(fun() -> emmap_nif:queue_ack(Claim) end).

@@ -435,8 +435,10 @@ static int get_once(struct emmap_queue *q, bool wait, enum getting how, struct q
     }
 }
 
-static int get(struct emmap_queue *q, bool wait, enum getting how, struct queue_place *at,
-               struct room *room, struct queue_message *message) {
+/* One that is longer than most_bytes stays where it is: QUEUE_NO_ROOM. */
+static int get(struct emmap_queue *q, bool wait, enum getting how, uint64_t most_bytes,
+               struct queue_place *at, struct room *room, struct queue_message *message) {
+    if (room->len > most_bytes) room->len = most_bytes;
     for (;;) {
         const struct queue_place from = *at;
         int rc = get_once(q, wait, how, at, room, message);
@@ -444,7 +446,7 @@ static int get(struct emmap_queue *q, bool wait, enum getting how, struct queue_
             !enif_realloc_binary(&room->large, message->len_bytes))
             return -ENOMEM;
         if (rc == 0 && room->is_large) room->data = room->large.data;
-        if (rc != QUEUE_NO_ROOM) return rc;
+        if (rc != QUEUE_NO_ROOM || message->len_bytes > most_bytes) return rc;
         *at = from;
         const uint32_t most = how == TAKE ? QUEUE_SMALL_BYTES : ETF_SHORT_BYTES;
         if (message->len_bytes > most && !wait) return -EAGAIN;
@@ -476,16 +478,18 @@ static ERL_NIF_TERM taken(ErlNifEnv *env, struct emmap_queue *q,
 
 /* A claim on the first message, whose data is in the room. It comes back when the claim is let go of
  * before it has ended. */
-static int claim_first(struct handle *h, bool wait, struct room *room, struct claim **out) {
+static int claim_first(struct handle *h, bool wait, uint64_t most_bytes, struct room *room,
+                       struct queue_message *message, struct claim **out) {
     struct claim *claim = enif_alloc_resource(claim_type, sizeof *claim);
     if (!claim) return -ENOMEM;
     memset(claim, 0, sizeof *claim);
     struct queue_place none = {0, 0};
-    const int rc = get(h->q, wait, CLAIM, &none, room, &claim->message);
+    const int rc = get(h->q, wait, CLAIM, most_bytes, &none, room, message);
     if (rc) {
         enif_release_resource(claim);
         return rc;
     }
+    claim->message = *message;
     enif_keep_resource(h);
     claim->handle = h;
     *out = claim;
@@ -516,9 +520,8 @@ static int end_claim_surely(struct claim *claim, bool ack) {
 static int take_seen(ErlNifEnv *env, struct handle *h, uint64_t most_bytes, struct room *room,
                      struct queue_message *message, ERL_NIF_TERM *term) {
     struct queue_place at = {0, 0};
-    int rc = get(h->q, false, PEEK_FRONT, &at, room, message);
+    int rc = get(h->q, false, PEEK_FRONT, most_bytes, &at, room, message);
     if (rc) return rc;
-    if (message->len_bytes > most_bytes) return QUEUE_NO_ROOM;
     if (is_deflated(message)) return DEFLATED;
     *term = decoded(env, room, message, true, &rc);
     if (rc && rc != NO_TERM) return rc;
@@ -527,31 +530,33 @@ static int take_seen(ErlNifEnv *env, struct handle *h, uint64_t most_bytes, stru
     return taken ? taken : rc;
 }
 
-/* The same for any: nobody else can have it meanwhile, nor is what is damaged in the way. */
+/* The same for any: nobody else can have it meanwhile, nor is what is damaged in the way. What comes
+ * back, others may have overtaken: only what makes no term does. Of a deflated one the claim is told. */
 static int take_claimed(ErlNifEnv *env, struct handle *h, uint64_t most_bytes, struct room *room,
-                        struct queue_message *message, ERL_NIF_TERM *term) {
+                        struct queue_message *message, ERL_NIF_TERM *term,
+                        ERL_NIF_TERM *claim_term) {
     struct claim *claim;
-    int rc = claim_first(h, true, room, &claim);
+    int rc = claim_first(h, true, most_bytes, room, message, &claim);
     if (rc) return rc;
-    *message = claim->message;
-    if (message->len_bytes > most_bytes)
-        rc = QUEUE_NO_ROOM;
-    else if (is_deflated(message))
-        rc = DEFLATED;
-    else
-        *term = decoded(env, room, message, true, &rc);
+    *term = decoded(env, room, message, true, &rc);
+    if (rc == 0 && is_deflated(message)) {
+        *claim_term = enif_make_resource(env, claim);
+        enif_release_resource(claim);
+        return DEFLATED;
+    }
     const bool ack = rc == 0 || rc == NO_TERM;
     const int ended = end_claim_surely(claim, ack);
     enif_release_resource(claim);
     return ack && ended ? ended : rc;
 }
 
+/* DEFLATED: it is not taken yet; with a claim *claim and its data *term. */
 enum { SEEN_TRIES = 4 };
 static int take_safely(ErlNifEnv *env, struct handle *h, bool wait, uint64_t most_bytes,
-                       struct queue_message *message, ERL_NIF_TERM *term) {
+                       struct queue_message *message, ERL_NIF_TERM *term, ERL_NIF_TERM *claim) {
     struct room room;
     room_init(&room);
-    int rc = wait ? take_claimed(env, h, most_bytes, &room, message, term) : MOVED;
+    int rc = wait ? take_claimed(env, h, most_bytes, &room, message, term, claim) : MOVED;
     /* Somebody else was faster; or what lies there is damaged, which who claims it finds. */
     for (int i = 0; i < SEEN_TRIES && rc == MOVED; i++) {
         room_fini(&room);
@@ -601,7 +606,7 @@ static ERL_NIF_TERM take_any(ErlNifEnv *env, struct emmap_queue *q, bool wait,
     ERL_NIF_TERM result = atoms.undefined_;
     struct queue_place none = {0, 0};
     room_init(&room);
-    int rc = get(q, wait, TAKE, &none, &room, &message);
+    int rc = get(q, wait, TAKE, UINT64_MAX, &none, &room, &message);
     if (rc == 0 && room.is_large && !is_deflated(&message)) {
         result = decode_long(env, q, handle, &room);
         nif_worked(env, message.len_bytes);
@@ -615,16 +620,21 @@ static ERL_NIF_TERM take_any(ErlNifEnv *env, struct emmap_queue *q, bool wait,
     return rc ? failed(env, q, rc) : result;
 }
 
+static ERL_NIF_TERM deflated(ErlNifEnv *env, ERL_NIF_TERM claim, ERL_NIF_TERM binary) {
+    return enif_make_tuple3(env, atoms.deflated_, claim, binary);
+}
+
 static ERL_NIF_TERM take_with(ErlNifEnv *env, bool wait, const ERL_NIF_TERM argv[]) {
-    ERL_NIF_TERM bad, term = atoms.undefined_;
+    ERL_NIF_TERM bad, term = atoms.undefined_, claim = atoms.undefined_;
     struct handle *h;
     struct queue_message message;
     struct emmap_queue *q = get_queue(env, argv[0], &h, &bad);
     if (!q) return bad;
     if (!h->safe) return take_any(env, q, wait, argv[0]);
-    const int rc = take_safely(env, h, wait, UINT64_MAX, &message, &term);
+    const int rc = take_safely(env, h, wait, UINT64_MAX, &message, &term, &claim);
     if (rc == -EAGAIN && !wait) return atoms.undefined_;
-    return rc == DEFLATED ? atoms.claim_ : taken(env, q, &message, term, rc);
+    if (rc == DEFLATED) return wait ? deflated(env, claim, term) : atoms.claim_;
+    return taken(env, q, &message, term, rc);
 }
 
 static ERL_NIF_TERM take_dirty(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
@@ -633,7 +643,7 @@ static ERL_NIF_TERM take_dirty(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv
 }
 
 /* queue_take(Handle) -> {ok, Term} | {deflated, Binary} | empty | again | {error, Reason}
- *     | claim: it is deflated, and is not taken before it has been seen into */
+ *     | claim | {deflated, Claim, Binary}: it is not taken before it has been seen into */
 ERL_NIF_TERM nif_queue_take_1(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     const ERL_NIF_TERM result = take_with(env, false, argv);
     if (!nif_is(result, atoms.undefined_)) return result;
@@ -692,10 +702,11 @@ static ERL_NIF_TERM take_batch(ErlNifEnv *env, struct emmap_queue *q, bool wait,
 static ERL_NIF_TERM take_batch_safely(ErlNifEnv *env, struct handle *h, bool wait,
                                       uint64_t most_bytes) {
     struct queue_message message;
-    ERL_NIF_TERM term = atoms.undefined_;
-    const int rc = take_safely(env, h, wait, most_bytes, &message, &term);
+    ERL_NIF_TERM term = atoms.undefined_, claim = atoms.undefined_;
+    const int rc = take_safely(env, h, wait, most_bytes, &message, &term, &claim);
     if (rc == -EAGAIN && !wait) return atoms.undefined_;
-    if (rc == DEFLATED) return of_length(env, atoms.claim_, &message);
+    if (rc == DEFLATED)
+        return wait ? deflated(env, claim, term) : of_length(env, atoms.claim_, &message);
     if (rc == QUEUE_NO_ROOM) return of_length(env, atoms.large_, &message);
     if (rc) return taken(env, h->q, &message, term, rc);
     return enif_make_tuple3(env, atoms.ok_, enif_make_list1(env, term),
@@ -722,7 +733,7 @@ static ERL_NIF_TERM take_many_dirty(ErlNifEnv *env, int argc, const ERL_NIF_TERM
 
 /* queue_take_many(Handle, N, Bytes) -> {ok, [Term], Used} | {mixed, [{ok, Term} | {deflated, Binary}],
  *     Used} | empty | again | {large, Len}: the first one alone is more than Bytes or 16 KiB
- *     | {claim, Len} (as queue_take) | {error, Reason}. Used: the bytes of those that were taken */
+ *     | {claim, Len} | {deflated, Claim, Binary} (as queue_take) | {error, Reason}. Used: the bytes of those that were taken */
 ERL_NIF_TERM nif_queue_take_many_3(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     const ERL_NIF_TERM result = take_many_with(env, false, argv);
     if (!nif_is(result, atoms.undefined_)) return result;
@@ -741,9 +752,8 @@ static ERL_NIF_TERM claim_with(ErlNifEnv *env, bool wait, const ERL_NIF_TERM arg
     struct room room;
     struct queue_message message = {.flags = 0};
     room_init(&room);
-    int rc = claim_first(h, wait, &room, &claim);
+    int rc = claim_first(h, wait, UINT64_MAX, &room, &message, &claim);
     if (rc == 0) {
-        message = claim->message;
         term = decoded(env, &room, &message, h->safe, &rc);
         if (rc)
             (void)end_claim(claim, rc == NO_TERM); /* at the latest when it is let go of */
@@ -825,8 +835,8 @@ static ERL_NIF_TERM peek_with(ErlNifEnv *env, bool wait, const ERL_NIF_TERM argv
     struct room room;
     struct queue_message message;
     room_init(&room);
-    int rc =
-        get(q, wait, nif_is(argv[1], atoms.true_) ? PEEK_BACK : PEEK_FRONT, &at, &room, &message);
+    const enum getting how = nif_is(argv[1], atoms.true_) ? PEEK_BACK : PEEK_FRONT;
+    int rc = get(q, wait, how, UINT64_MAX, &at, &room, &message);
     if (rc == 0) term = decoded(env, &room, &message, h->safe, &rc);
     room_fini(&room);
     if (rc == -EAGAIN && !wait) return atoms.undefined_;
