@@ -157,7 +157,7 @@
 %% `size' and `address_space' are the handle's, `file_size' and `allocated' (bytes on the disk) the
 %% file's. `faults': how often pages of the mapping could not be had. `space': every byte has its
 %% place on the disk; or the file system cannot promise that; or the file has holes.
-%% `linked => false': the file has lost its last name.
+%% `linked => false': the file is not under the name any more that it was opened by: deleted, or renamed.
 
 %%------------------------------------------------------------------------------- open and close
 

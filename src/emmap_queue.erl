@@ -249,8 +249,18 @@ flush(Q) -> ?NO_QUEUE([Q]).
 %% After `{error, {sync_failed, Reason}}' all syncs of this queue fail, until it has been closed and
 %% opened again by all: the disk has refused what it was given.
 -spec sync(queue()) -> ok | {error, reason()}.
-sync(?IS_QUEUE(H)) -> sync_pushed(H);
+sync(?IS_QUEUE(H)) -> _ = tell_unlinked(H), sync_pushed(H);
 sync(Q) -> ?NO_QUEUE([Q]).
+
+%% Once for each handle.
+tell_unlinked(H) ->
+    case emmap_nif:queue_unlinked(H) of
+        {true, Name} ->
+            logger:warning("emmap_queue: ~ts has lost its name; what is in the queue ends with its last"
+                           " handle, if it has no other", [Name]);
+        false ->
+            ok
+    end.
 
 %% @doc Changes a queue in use: `#{max_size => Bytes | infinity}'. What is in it stays, even if it is more.
 %% `{error, fixed_size}': it was made so.
@@ -280,13 +290,16 @@ set(Q, Options) ->
 %% `bytes' (that the messages take), `claimed' (how many are worked on by {@link try_pop/2}), `max_size',
 %% `max_message', `file_size', `allocated' (on the disk), `segments', `segment_size', `oldest' (when the
 %% first message was pushed, in ms since 1970), `lost' (messages found damaged, or no term), `recovered' (this open had to
-%% check the file), `sync_error', `linked' (the file still has its name), `multi_os', `fixed_size';
+%% check the file), `sync_error', `linked' (the file still has its name; if it loses it, the log says so), `multi_os', `fixed_size';
 %% and `head', `tail', `next_tail', `size' as {@link metadata/1}.
 -spec info(queue() | pid() | atom()) -> info().
 info(?IS_QUEUE(H)) ->
     case emmap_nif:queue_info(H) of
-        {ok, #{tail := Tail, file_size := Size} = Info} -> Info#{next_tail => Tail, size => Size};
-        {error, Reason} -> error({emmap, Reason})
+        {ok, #{tail := Tail, file_size := Size, linked := Linked} = Info} ->
+            _ = Linked orelse tell_unlinked(H),
+            Info#{next_tail => Tail, size => Size};
+        {error, Reason} ->
+            error({emmap, Reason})
     end;
 info(Server) when is_pid(Server); is_atom(Server) ->
     answer(gen_server:call(Server, info, infinity));

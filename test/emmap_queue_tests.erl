@@ -4,7 +4,7 @@
 -include_lib("eunit/include/eunit.hrl").
 
 -import(emmap_test_lib, [pattern/1, wait_until/1, together/1, alone/1, in_vm/1]).
--import(emmap_queue_test_lib, [with_file/1, with_queue/2, file_of/1, opened/1, works/1]).
+-import(emmap_queue_test_lib, [with_file/1, with_queue/2, file_of/1, opened/1, works/1, logged/1]).
 
 %%---------------------------------------------------------------------------------------- push, take
 
@@ -310,6 +310,22 @@ info_tells_what_is_known_test() ->
         ok = file:delete(file_of(Q)),
         ?assertMatch(#{linked := false}, emmap_queue:info(Q)),
         works(Q)
+    end).
+
+a_lost_name_is_told_once_test() ->
+    with_queue([], fun(Q) ->
+        File = file_of(Q),
+        Tell = fun(F) ->
+                       {_, Logged} = logged(F),
+                       [Text || {warning, Text} <- Logged, string:find(Text, "has lost its name") =/= nomatch]
+               end,
+        ?assertEqual([], Tell(fun() -> ok = emmap_queue:sync(Q), emmap_queue:info(Q) end)),
+        ok = file:rename(File, File ++ ".moved"),
+        [Text] = Tell(fun() -> ok = emmap_queue:sync(Q), ok = emmap_queue:sync(Q), emmap_queue:info(Q) end),
+        ?assertNotEqual(nomatch, string:find(Text, File)),
+        ?assertMatch(#{linked := false}, emmap_queue:info(Q)),
+        ok = file:rename(File ++ ".moved", File),
+        ?assertMatch(#{linked := true}, emmap_queue:info(Q))
     end).
 
 %%------------------------------------------------------------------------------------ pop/3, try_pop

@@ -250,7 +250,7 @@ struct emmap_file_info {
     uint64_t faults; /* pages or tails replaced by zeros since open */
     uint32_t flags;  /* of enum emmap_file_flag */
     enum emmap_space space;
-    bool linked;      /* the file still has a name */
+    bool linked;      /* the file still has the name that it was opened by */
     int sync_error;   /* 0, or the -errno of the first sync that failed */
     const char *path; /* absolute; the handle's */
 };

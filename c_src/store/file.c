@@ -313,6 +313,14 @@ int emmap_file_sync_error(const struct emmap_file *file) {
 
 /* ------------------------------------------------------------------------------ figures */
 
+/* Under the name that it was opened by. Where nobody may look there, any name will do. */
+static bool has_its_name(const struct emmap_file *file, const struct os_stat *own) {
+    struct os_stat there;
+    const int rc = own->links == 0 ? -ENOENT : os_stat(file->full_path, &there);
+    if (rc == 0) return there.dev == own->dev && there.ino == own->ino;
+    return rc != -ENOENT && rc != -ENOTDIR;
+}
+
 static int info_pinned(struct emmap_file *file, struct emmap_file_info *info) {
     struct emmap_region *region = file->region;
     struct os_stat st = {0};
@@ -333,7 +341,7 @@ static int info_pinned(struct emmap_file *file, struct emmap_file_info *info) {
         .page_bytes = region->page_bytes,
         .faults = region_fault_count(region),
         .flags = file->flags,
-        .linked = !named || st.links > 0,
+        .linked = !named || has_its_name(file, &st),
         .sync_error = emmap_file_sync_error(file),
         .path = named ? file->full_path : "",
     };

@@ -253,6 +253,21 @@ static void auto_unlink_stands_a_name_that_is_gone(void **state) {
     await_no_regions();
 }
 
+static void a_file_that_was_renamed_is_not_linked(void **state) {
+    (void)state;
+    const char *path = support_path("f"), *other = support_path("g");
+    struct emmap_file *file = must_open(path, RW | EMMAP_CREATE, 100);
+    assert_true(info_of(file).linked);
+    assert_ok(rename(path, other));
+    assert_false(info_of(file).linked);
+    make_file(path, 100); /* another one of that name */
+    assert_false(info_of(file).linked);
+    assert_ok(rename(other, path));
+    assert_true(info_of(file).linked);
+    emmap_file_free(file);
+    await_no_regions();
+}
+
 static void info_tells_what_the_handle_is(void **state) {
     (void)state;
     const char *path = support_path("f");
@@ -296,6 +311,7 @@ int main(void) {
         TEST(auto_unlink_deletes_at_close_or_free),
         TEST(auto_unlink_spares_another_file_of_the_name),
         TEST(auto_unlink_stands_a_name_that_is_gone),
+        TEST(a_file_that_was_renamed_is_not_linked),
         TEST(info_tells_what_the_handle_is),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
