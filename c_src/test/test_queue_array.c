@@ -56,9 +56,11 @@ static void step(struct model *m, unsigned bias) {
     }
 }
 
+enum { SEEDS = THREAD_SANITIZER ? 2 : SANITIZER ? 10 : 30 };
+
 static void any_order_of_calls_agrees_with_a_list(void **state) {
     (void)state;
-    for (uint64_t seed = 1; seed <= 30; seed++) {
+    for (uint64_t seed = 1; seed <= SEEDS; seed++) {
         struct model *m = new_model(array_queue(1 << 18, 64 << 20, false), seed);
         for (unsigned i = 0; i < 1500 && queue_bytes(m->q) < (16 << 20); i++)
             step(m, i % 300 < 150 ? 10 : 0);
@@ -72,7 +74,7 @@ static void any_order_of_calls_agrees_with_a_list(void **state) {
 static void a_drained_queue_uses_few_slots(void **state) {
     (void)state;
     struct model *m = new_model(array_queue(1 << 18, 64 << 20, false), 7);
-    for (unsigned i = 0; i < 2000; i++) {
+    for (unsigned i = 0; i < (THREAD_SANITIZER ? 200 : 2000); i++) {
         model_push(m, 1000);
         model_take(m, 1);
     }
@@ -91,7 +93,7 @@ static void a_full_queue_has_room_for_what_is_taken(void **state) {
         n++;
     assert_int_equal(n, (1 << 18) / queue_record_bytes(30000));
     assert_int_equal(queue_push(m->q, true, &data, 1, &end), EMMAP_E_FULL);
-    for (unsigned i = 0; i < 5000; i++) {
+    for (unsigned i = 0; i < (THREAD_SANITIZER ? 300 : 5000); i++) {
         struct queue_message message;
         unsigned one = 1;
         assert_ok(queue_take(m->q, true, m->buf, 1 << 20, &message, &one));

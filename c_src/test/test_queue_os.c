@@ -206,6 +206,7 @@ static void a_forked_child_has_no_part_of_it(void **state) {
     assert_int_equal(waitpid(parent.pid, NULL, 0), parent.pid);
     assert_int_equal(role_result("open_alone", path), 0);
     close(parent.socket); /* the child hears that, and ends */
+    await_no_regions();
 }
 
 static void with_multi_os_it_is_one_queue(void **state) {
