@@ -27,7 +27,8 @@
 %%
 %% `corrupt' of a single call: the message that it took is whole, and no term; it is gone. Of all calls:
 %% the queue's own words make no sense; close it, and the next open recovers. A message that is damaged is
-%% passed, and counted by {@link info/1} as lost.
+%% passed, and counted by {@link info/1} as lost. `enomem' of a push: the file has grown beyond the addresses
+%% that it has been given (1 TiB; less where more than seven queues are open); open it again.
 %%
 %% A mistake of the caller's raises `badarg', and the shell names the argument.
 %%

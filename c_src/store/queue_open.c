@@ -14,7 +14,7 @@
 
 enum { OPEN_TRIES = 16, JOIN_MS = 5000, MODE = 0600, FIXED_SPARE = 2 };
 static const uint64_t DEFAULT_SIZE = 1 << 20;
-static const uint64_t ADDRESS_SPACE = 64ull << 30;
+static const uint64_t MOST_ADDRESSES = 1ull << 40, ALL_ADDRESSES = 8ull << 40;
 static pthread_mutex_t open_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static bool has(const struct emmap_queue_options *options, uint32_t flag) {
@@ -321,14 +321,26 @@ void queue_leave(struct emmap_queue *q) {
     atomic_store(&q->gone, true);
 }
 
-static int open_file(const char *path, const struct emmap_queue_options *options,
-                     struct emmap_file **out) {
+/* What a queue can grow to before it must be opened again: of the addresses that all share, less
+ * for each that is opened, so that thousands leave the OS process enough of its 128 TiB. */
+static uint64_t addresses_for_one(struct runtime *rt) {
+    uint64_t open = 1;
+    pthread_mutex_lock(&rt->lock);
+    for (const struct emmap_queue *q = rt->queues; q; q = q->next)
+        open++;
+    pthread_mutex_unlock(&rt->lock);
+    const uint64_t share = ALL_ADDRESSES / open;
+    return share < MOST_ADDRESSES ? share : MOST_ADDRESSES;
+}
+
+static int open_file(struct runtime *rt, const char *path,
+                     const struct emmap_queue_options *options, struct emmap_file **out) {
     const bool shared = !has(options, EMMAP_QUEUE_PRIVATE);
     const struct emmap_file_options file_options = {
         .flags = EMMAP_WRITE | EMMAP_NOLOCK | (shared ? EMMAP_SHARED : 0u) |
                  (has(options, EMMAP_QUEUE_FORCE) ? EMMAP_FORCE : 0u) |
                  (has(options, EMMAP_QUEUE_AUTO_UNLINK) ? EMMAP_AUTO_UNLINK : 0u),
-        .address_space_bytes = ADDRESS_SPACE,
+        .address_space_bytes = addresses_for_one(rt),
     };
     return emmap_file_open(out, path, &file_options, NULL);
 }
@@ -393,7 +405,7 @@ static struct emmap_queue *find(struct runtime *rt, const struct emmap_file *fil
 static int open_existing(struct runtime *rt, const char *path,
                          const struct emmap_queue_options *options, struct emmap_queue **out) {
     struct emmap_file *file;
-    int rc = open_file(path, options, &file);
+    int rc = open_file(rt, path, options, &file);
     if (rc) return rc;
     struct emmap_queue *q = NULL;
     if (file->region->shared) {

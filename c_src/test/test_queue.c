@@ -228,6 +228,28 @@ static void where_no_bytes_can_be_locked_claims_come_back(void **state) {
     await_no_regions();
 }
 
+/* The more are open, the fewer addresses each has to grow into. */
+static void many_queues_share_the_addresses(void **state) {
+    (void)state;
+    enum { MANY = SANITIZER ? 3 : 40 };
+    const uint64_t all = 8ull << 40;
+    struct emmap_queue *q[MANY];
+    char name[16];
+    for (uint64_t i = 0; i < MANY; i++) {
+        snprintf(name, sizeof name, "q%u", (unsigned)i);
+        q[i] = open_queue(support_path(name), MAKE);
+        const uint64_t limit = region_limit(q[i]->file->region);
+        assert_in_range(limit, SANITIZER ? 1 << 30 : all / (i + 1) / 16,
+                        all / (i + 1) + page_bytes());
+        push_some(q[i], 0, 60);
+    }
+    for (unsigned i = 0; i < MANY; i++) {
+        take_some(q[i], 0, 60);
+        emmap_queue_close(q[i]);
+    }
+    await_no_regions();
+}
+
 /* ------------------------------------------------------------------------------ large messages */
 
 enum { LOOKED_AT = SANITIZER ? 50 : 300, LARGE = 300000, PIECES = LARGE / QUEUE_SMALL_BYTES + 1 };
@@ -273,38 +295,45 @@ static void a_large_message_is_not_copied_under_one_lock(void **state) {
     await_no_regions();
 }
 
+struct passage {
+    struct emmap_queue *q;
+    _Atomic unsigned seen;
+    _Atomic bool ended;
+};
+
+/* At least until one was seen. */
 static void *come_and_go(void *arg) {
-    struct emmap_queue *q = arg;
-    for (uint64_t id = 0; id < LOOKED_AT; id++) {
-        MUST(push_id(q, id, LARGE) == 0);
-        MUST(take_id(q, id, LARGE) == 0);
+    struct passage *p = arg;
+    for (uint64_t id = 0; id < LOOKED_AT || (atomic_load(&p->seen) == 0 && id < 10000); id++) {
+        MUST(push_id(p->q, id, LARGE) == 0);
+        MUST(take_id(p->q, id, LARGE) == 0);
     }
+    atomic_store(&p->ended, true);
     return NULL;
 }
 
 static void who_looks_at_large_ones_sees_them_whole_or_not(void **state) {
     (void)state;
     static uint8_t buf[LARGE];
-    struct emmap_queue *q = open_queue(support_path("q"), MAKE);
+    struct passage p = {.q = open_queue(support_path("q"), MAKE)};
     struct queue_message message;
+    uint64_t last = 0;
     pthread_t thread;
-    unsigned seen = 0;
-    assert_ok(pthread_create(&thread, NULL, come_and_go, q));
-    for (uint64_t id = 0; id + 1 < LOOKED_AT;) {
+    assert_ok(pthread_create(&thread, NULL, come_and_go, &p));
+    while (!atomic_load(&p.ended)) {
         struct queue_place first = {0, 0};
-        const int rc = queue_peek(q, true, false, &first, buf, LARGE, &message);
+        const int rc = queue_peek(p.q, true, false, &first, buf, LARGE, &message);
         MUST(rc == 0 || rc == EMMAP_E_EMPTY || rc == QUEUE_SPUN || rc == EMMAP_E_BUSY);
-        if (queue_get(&queue_live(q)->tail_n) > LOOKED_AT) break;
         if (rc) continue;
-        MUST(message.ordinal > id);
-        id = message.ordinal - 1;
-        MUST(is_id(buf, id, LARGE));
-        seen++;
+        MUST(message.ordinal >= last);
+        last = message.ordinal;
+        MUST(is_id(buf, last - 1, LARGE));
+        atomic_fetch_add(&p.seen, 1);
     }
     pthread_join(thread, NULL);
-    assert_true(seen > 0);
-    agrees(q);
-    emmap_queue_close(q);
+    assert_true(p.seen > 0);
+    agrees(p.q);
+    emmap_queue_close(p.q);
     await_no_regions();
 }
 
@@ -644,6 +673,7 @@ int main(void) {
         TEST(a_new_file_may_be_deleted_at_close),
         TEST(a_private_queue_changes_nothing),
         TEST(a_private_queue_beside_the_true_one_has_its_claims),
+        TEST(many_queues_share_the_addresses),
         TEST(a_large_message_is_not_copied_under_one_lock),
         TEST(who_looks_at_large_ones_sees_them_whole_or_not),
         TEST(where_no_bytes_can_be_locked_claims_come_back),
