@@ -196,6 +196,9 @@ static inline uint64_t queue_state(enum queue_state_kind kind, uint64_t owner) {
 
 /* NULL: there is no such slot. Slots count from 1. */
 struct emmap_disk_slot *queue_slot(const struct emmap_queue *q, uint64_t slot);
+/* A slot that there is, by the live page: what a word leads to need not be one, and to touch bytes
+ * behind the file's end is a fault. */
+bool queue_has_slot(const struct emmap_queue *q, uint64_t slot);
 uint64_t queue_slot_off(const struct emmap_queue *q, uint64_t slot);
 uint32_t queue_segment_crc(const struct emmap_queue *q, const struct emmap_disk_segment *segment);
 bool queue_segment_is_valid(const struct emmap_queue *q, const struct emmap_disk_segment *segment);

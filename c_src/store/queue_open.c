@@ -178,7 +178,7 @@ static int sync_all(struct emmap_queue *q) {
     const uint64_t slots = (emmap_file_size(q->file) - QUEUE_DATA_OFF) / q->segment_bytes;
     for (uint64_t slot = 1; slot <= slots; slot++) {
         struct emmap_disk_segment segment;
-        const bool is_used = queue_slot(q, slot) && queue_segment_in(q, slot, &segment);
+        const bool is_used = !queue_has_slot(q, slot) || queue_segment_in(q, slot, &segment);
         queue_touch(q, queue_slot_off(q, slot), is_used ? q->segment_bytes : 1);
     }
     file_forget_sync_error(q->file);

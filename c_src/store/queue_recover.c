@@ -470,6 +470,7 @@ static int recover(struct recovery *r) {
     r->kept = calloc(r->slots + 2, sizeof *r->kept);
     r->in_slot = calloc(r->slots + 2, sizeof *r->in_slot);
     if (!r->buf || !r->chain || !r->has_segment || !r->kept || !r->in_slot) return -ENOMEM;
+    pm_set64(&queue_live(r->q)->slots, r->slots);
     find_segments(r);
     link_chain(r);
     begin(r);

@@ -16,7 +16,7 @@
 /* The head's own segment is known by its slot: the head may stand at its end. */
 static bool is_before_head(const struct emmap_queue *q, uint64_t slot, bool empty) {
     struct emmap_disk_segment segment, head;
-    if (!queue_slot(q, slot)) return false;
+    if (!queue_has_slot(q, slot)) return false;
     if (!queue_segment_in(q, slot, &segment)) return empty;
     return queue_segment_in(q, queue_get(&queue_live(q)->head_slot), &head) &&
            segment.number < head.number;
@@ -58,7 +58,7 @@ int queue_link(struct emmap_queue *q, uint64_t slot, uint64_t *next) {
     struct emmap_disk_slot *last = queue_slot(q, slot);
     if (!last) return EMMAP_E_CORRUPT;
     *next = queue_get(&last->next);
-    if (*next && queue_slot(q, *next) && !is_in_use(q, *next)) return 0;
+    if (queue_has_slot(q, *next) && !is_in_use(q, *next)) return 0;
     if (*next) queue_distrust(q);
     const uint64_t warm = queue_get(&live->warm_slot);
     if (warm == 0) return -EAGAIN;
@@ -313,13 +313,13 @@ static void touch_place(struct emmap_queue *q, uint64_t pos, uint64_t slot, uint
     for (int i = 0; i < 3 && len_bytes > 0; i++) {
         uint64_t off, stop;
         const struct queue_place place = {pos, slot};
-        if (!queue_slot(q, slot) || queue_place_off(q, place, &off, &stop)) return;
+        if (!queue_has_slot(q, slot) || queue_place_off(q, place, &off, &stop)) return;
         const uint64_t n = len_bytes < stop - off ? len_bytes : stop - off;
         queue_touch(q, queue_slot_off(q, slot) + QUEUE_SLOT_HEADER + off, n);
         len_bytes -= n;
         slot = queue_get(&queue_slot(q, slot)->next);
-        if (!queue_slot(q, slot)) slot = queue_get(&queue_live(q)->warm_slot);
-        if (!queue_slot(q, slot)) return;
+        if (!queue_has_slot(q, slot)) slot = queue_get(&queue_live(q)->warm_slot);
+        if (!queue_has_slot(q, slot)) return;
         queue_touch(q, queue_slot_off(q, slot), 1);
         pos =
             queue_get((const emmap_disk_word *)(const void *)&queue_slot(q, slot)->segment.number) *

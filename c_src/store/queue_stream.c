@@ -21,6 +21,10 @@ struct emmap_disk_slot *queue_slot(const struct emmap_queue *q, uint64_t slot) {
     return (struct emmap_disk_slot *)(void *)(q->base + queue_slot_off(q, slot));
 }
 
+bool queue_has_slot(const struct emmap_queue *q, uint64_t slot) {
+    return queue_slot(q, slot) && slot <= queue_get(&queue_live(q)->slots);
+}
+
 uint32_t queue_segment_crc(const struct emmap_queue *q, const struct emmap_disk_segment *segment) {
     return crc32c(crc32c(0, &q->salt, sizeof q->salt), segment,
                   offsetof(struct emmap_disk_segment, crc));
@@ -51,6 +55,7 @@ static struct emmap_disk_segment *second_header(const struct emmap_queue *q, uin
 }
 
 bool queue_segment_in(const struct emmap_queue *q, uint64_t slot, struct emmap_disk_segment *out) {
+    if (!queue_has_slot(q, slot)) return false;
     pm_read(out, &queue_slot(q, slot)->segment, sizeof *out);
     if (queue_segment_is_valid(q, out)) return true;
     pm_read(out, second_header(q, slot), sizeof *out);
@@ -68,7 +73,7 @@ static void mend_first_header(struct emmap_queue *q, uint64_t slot,
 
 bool queue_segment_mended(struct emmap_queue *q, uint64_t slot) {
     struct emmap_disk_segment segment;
-    if (!queue_slot(q, slot) || !queue_segment_in(q, slot, &segment)) return false;
+    if (!queue_segment_in(q, slot, &segment)) return false;
     mend_first_header(q, slot, &segment);
     return true;
 }
@@ -84,7 +89,7 @@ void queue_write_segment(struct emmap_queue *q, uint64_t slot, struct emmap_disk
 /* Is this the slot whose segment goes on where the place is? */
 static bool goes_on_in(struct emmap_queue *q, uint64_t pos, uint64_t slot,
                        struct emmap_disk_segment *segment) {
-    if (!queue_slot(q, slot) || !queue_segment_in(q, slot, segment)) return false;
+    if (!queue_segment_in(q, slot, segment)) return false;
     if (segment->prev_end != pos || segment->number * q->cap_bytes < pos) return false;
     mend_first_header(q, slot, segment);
     return true;
@@ -100,8 +105,7 @@ static bool is_later(struct emmap_queue *q, uint64_t slot, uint64_t later,
 /* The link to the next segment is damaged: it is looked for. */
 static uint64_t search_next(struct emmap_queue *q, uint64_t pos,
                             struct emmap_disk_segment *segment) {
-    const uint64_t slots = queue_get(&queue_live(q)->slots);
-    for (uint64_t slot = 1; slot <= slots && queue_slot(q, slot); slot++)
+    for (uint64_t slot = 1; queue_has_slot(q, slot); slot++)
         if (goes_on_in(q, pos, slot, segment)) return slot;
     return 0;
 }
