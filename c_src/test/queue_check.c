@@ -192,7 +192,7 @@ void fill_id(uint8_t *buf, uint64_t id, uint32_t len_bytes) {
 }
 
 bool is_id(const uint8_t *buf, uint64_t id, uint32_t len_bytes) {
-    static uint8_t expected[LARGEST];
+    static _Thread_local uint8_t expected[LARGEST];
     fill_id(expected, id, len_bytes);
     return memcmp(buf, expected, len_bytes) == 0;
 }
