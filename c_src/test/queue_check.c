@@ -183,18 +183,22 @@ struct emmap_queue *open_queue(const char *path, uint32_t flags) {
     return q;
 }
 
+static uint64_t next_word(uint64_t word) {
+    return word * 6364136223846793005u + 1442695040888963407u;
+}
+
 void fill_id(uint8_t *buf, uint64_t id, uint32_t len_bytes) {
     uint64_t word = id;
-    for (uint32_t i = 0; i < len_bytes; i += sizeof word) {
+    for (uint32_t i = 0; i < len_bytes; i += sizeof word, word = next_word(word))
         memcpy(buf + i, &word, len_bytes - i < sizeof word ? len_bytes - i : sizeof word);
-        word = word * 6364136223846793005u + 1442695040888963407u;
-    }
 }
 
 bool is_id(const uint8_t *buf, uint64_t id, uint32_t len_bytes) {
-    static _Thread_local uint8_t expected[LARGEST];
-    fill_id(expected, id, len_bytes);
-    return memcmp(buf, expected, len_bytes) == 0;
+    uint64_t word = id;
+    for (uint32_t i = 0; i < len_bytes; i += sizeof word, word = next_word(word))
+        if (memcmp(buf + i, &word, len_bytes - i < sizeof word ? len_bytes - i : sizeof word) != 0)
+            return false;
+    return true;
 }
 
 int push_id(struct emmap_queue *q, uint64_t id, uint32_t len_bytes) {
