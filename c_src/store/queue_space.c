@@ -111,9 +111,9 @@ void queue_free_behind(struct emmap_queue *q) {
  * growth is asked for. */
 static bool reaches(struct emmap_queue *q, uint64_t slot) {
     const uint64_t end = queue_slot_off(q, slot) + q->segment_bytes;
-    uint64_t size = emmap_file_size(q->file);
+    uint64_t size = queue_file_bytes(q);
     if (size >= end) return true;
-    return file_ask_size(q->file, &size) == 0 && size >= end;
+    return q->file && file_ask_size(q->file, &size) == 0 && size >= end;
 }
 
 static void queue_reap_dead_hands(struct emmap_queue *q) {
@@ -277,7 +277,7 @@ void queue_reap_hands(struct emmap_queue *q, unsigned participant) {
         struct queue_step step = {0};
         if (in_hand == 0) continue;
         queue_set(&step, hands[i], 0);
-        const bool reached = queue_slot(q, in_hand) && (!q->file || reaches(q, in_hand));
+        const bool reached = queue_slot(q, in_hand) && reaches(q, in_hand);
         if (reached) {
             queue_set(&step, &queue_slot(q, in_hand)->free_next, queue_get(&live->cold_slot));
             queue_set(&step, &live->cold_slot, in_hand);
