@@ -325,7 +325,11 @@ static bool pass_bad(struct recovery *r) {
         r->lost++; /* the others are found missing when it is passed */
         return true;
     }
+    /* Up to a tail that is not one: nothing is missing, and the queue ends before. */
+    if (damage.lost == 0 && damage.to.pos >= r->from.tail) return false;
     r->lost += damage.lost;
+    r->gap_n += damage.lost;
+    r->gap_bytes += damage.to.pos - r->at.pos;
     r->at = damage.to;
     r->next_n = damage.to_n;
     return true;
