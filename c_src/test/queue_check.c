@@ -149,7 +149,7 @@ static uint64_t file_bytes_now(const struct emmap_queue *q) {
     return size;
 }
 
-static const char *disagrees(struct emmap_queue *q, bool in_hand) {
+static const char *disagrees(struct emmap_queue *q, bool in_hand, bool records) {
     const uint64_t n = queue_get(&queue_live(q)->slots);
     struct slots slots = {.q = q, .seen = calloc(n + 1, sizeof(bool)), .count = n};
     MUST(slots.seen);
@@ -157,20 +157,28 @@ static const char *disagrees(struct emmap_queue *q, bool in_hand) {
     if (!wrong && !in_hand && file_bytes_now(q) < QUEUE_DATA_OFF + n * q->segment_bytes)
         wrong = "the file does not reach to all slots";
     if (!wrong) wrong = slots_disagree(&slots, in_hand);
-    if (!wrong) wrong = records_disagree(q);
+    if (!wrong && records) wrong = records_disagree(q);
     free(slots.seen);
     return wrong;
 }
 
-const char *queue_disagrees(struct emmap_queue *q, bool in_hand) {
+static const char *disagrees_locked(struct emmap_queue *q, bool in_hand, bool records) {
     const char *wrong = "the lock is not to be had";
     pthread_mutex_lock(&q->space_lock); /* nothing in one's own hand */
     if (queue_lock_surely(q) == 0) {
-        wrong = disagrees(q, in_hand);
+        wrong = disagrees(q, in_hand, records);
         if (queue_unlock(q, 0) && !wrong) wrong = "the lock could not be given back";
     }
     pthread_mutex_unlock(&q->space_lock);
     return wrong;
+}
+
+const char *queue_disagrees(struct emmap_queue *q, bool in_hand) {
+    return disagrees_locked(q, in_hand, true);
+}
+
+const char *queue_slots_disagree(struct emmap_queue *q, bool in_hand) {
+    return disagrees_locked(q, in_hand, false);
 }
 
 /* ---------------------------------------------------------------------------------- messages */

@@ -10,6 +10,8 @@
  * cold, or, with in_hand, in the hand of another participant, and in one of these only; the counts
  * are those of the records from head to tail. */
 const char *queue_disagrees(struct emmap_queue *q, bool in_hand);
+/* The same of the slots alone, where records may be damaged. */
+const char *queue_slots_disagree(struct emmap_queue *q, bool in_hand);
 
 struct emmap_queue *open_queue(const char *path, uint32_t flags);
 /* Message id, whose content follows from it; push and take, of one thread, answer what emmap.h says. */

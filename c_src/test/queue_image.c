@@ -77,7 +77,7 @@ struct image image_of(const struct emmap_queue *q) {
 /* ------------------------------------------------------------------------------------- ledger */
 
 /* Its number, then what no other message has at the same place. */
-static void fill(uint8_t *buf, unsigned id, uint32_t len_bytes) {
+void ledger_fill(uint8_t *buf, unsigned id, uint32_t len_bytes) {
     for (uint32_t i = 0; i < len_bytes; i++)
         buf[i] = (uint8_t)(id * 37 + i * 11 + (i >> 8) + 1);
     for (uint32_t i = 0; i < len_bytes && i < 2; i++)
@@ -91,7 +91,7 @@ int ledger_find(const struct ledger *ledger, const uint8_t *buf, uint32_t len_by
     for (unsigned id = 0; id < ledger->n && found < 0; id++) {
         if (ledger->len_bytes[id] != len_bytes) continue;
         if (len_bytes >= 2 && (buf[0] | buf[1] << 8) != (int)id) continue;
-        fill(expected, id, len_bytes);
+        ledger_fill(expected, id, len_bytes);
         if (memcmp(expected, buf, len_bytes) == 0) found = (int)id;
     }
     free(expected);
@@ -106,7 +106,7 @@ void ledger_begin(struct ledger *ledger, uint32_t len_bytes) {
 
 static int push(struct ledger *ledger, struct emmap_queue *q, uint32_t len_bytes) {
     ledger_begin(ledger, len_bytes);
-    fill(buffer(), ledger->n - 1, len_bytes);
+    ledger_fill(buffer(), ledger->n - 1, len_bytes);
     struct queue_data data = {.body = buffer(), .body_bytes = len_bytes};
     uint64_t end;
     return queue_push(q, true, &data, 1, &end);

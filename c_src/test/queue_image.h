@@ -45,6 +45,7 @@ struct image image_of(const struct emmap_queue *q);
  */
 void ledger_begin(struct ledger *ledger, uint32_t len_bytes);
 void ledger_push(struct ledger *ledger, struct emmap_queue *q, uint32_t len_bytes);
+void ledger_fill(uint8_t *buf, unsigned id, uint32_t len_bytes);
 /* The message that these bytes are; -1: nobody pushed it. */
 int ledger_find(const struct ledger *ledger, const uint8_t *buf, uint32_t len_bytes);
 
