@@ -168,7 +168,8 @@ static struct emmap_region *region_of(struct pool_job *job) {
 
 static void close_file(struct emmap_region *region) {
     inode_leave(region->inode);
-    if (region->fd >= 0) (void)os_close(region->fd);
+    const int fd = atomic_exchange(&region->fd, -1);
+    if (fd >= 0) (void)os_close(fd);
     region->has_file = false;
 }
 

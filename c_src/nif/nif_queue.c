@@ -73,12 +73,9 @@ static void queue_destroy(ErlNifEnv *env, void *object) {
     if (h->q) queue_unref(h->q);
 }
 
-enum { RETURN_TRIES = 1000 }; /* of 5 ms */
 static void return_job(struct pool_job *job) {
     struct claim *claim = (struct claim *)(void *)((char *)job - offsetof(struct claim, job));
-    int rc = QUEUE_SPUN; /* some seconds: then it is the next opener's */
-    for (int i = 0; i < RETURN_TRIES && rc == QUEUE_SPUN; i++)
-        rc = queue_return(claim->handle->q, true, &claim->message);
+    queue_return_later(claim->handle->q, &claim->message);
     enif_release_resource(claim->handle);
     free(claim);
 }
@@ -497,21 +494,23 @@ static int claim_first(struct handle *h, bool wait, uint64_t most_bytes, struct 
     return 0;
 }
 
-/* 0 | QUEUE_SPUN: it has not ended | EMMAP_E_STALE: it had ended before */
+/* 0 | EMMAP_E_STALE: it had ended before | QUEUE_SPUN, -EIO, ...: it has not ended */
 static int end_claim(struct claim *claim, bool ack) {
     struct emmap_queue *q = claim->handle->q;
     if (atomic_exchange(&claim->ended, true)) return EMMAP_E_STALE;
     const int rc = ack ? queue_ack(q, is_dirty(), &claim->message)
                        : queue_return(q, is_dirty(), &claim->message);
-    if (rc == QUEUE_SPUN) atomic_store(&claim->ended, false);
+    const bool ended = rc == 0 || rc == EMMAP_E_STALE || rc == EMMAP_E_CLOSED;
+    if (!ended) atomic_store(&claim->ended, false);
     return rc;
 }
 
 /* It must end: else the message would come back, behind others that were taken meanwhile. On a dirty
  * scheduler. */
+enum { END_TRIES = 1000 }; /* of 5 ms */
 static int end_claim_surely(struct claim *claim, bool ack) {
     int rc = QUEUE_SPUN;
-    for (int i = 0; i < RETURN_TRIES && rc == QUEUE_SPUN; i++)
+    for (int i = 0; i < END_TRIES && rc == QUEUE_SPUN; i++)
         rc = end_claim(claim, ack);
     return rc;
 }

@@ -103,13 +103,16 @@ int emmap_queue_info(struct emmap_queue *q, struct emmap_queue_info *info) {
         .recovered = atomic_load(&q->recovered),
         .was_recovered = atomic_load(&q->was_recovered),
     };
-    int rc = atomic_load(&q->closed) ? EMMAP_E_CLOSED : emmap_file_info(q->file, &file);
-    if (rc) return rc;
-    info->file_bytes = file.file_bytes;
-    info->allocated_bytes = file.allocated_bytes;
-    info->linked = file.linked;
-    rc = queue_lock_surely(q);
-    if (rc) return rc;
-    read_live(q, info);
-    return queue_unlock(q, 0);
+    if (!queue_enter(q)) return EMMAP_E_CLOSED;
+    int rc = emmap_file_info(q->file, &file);
+    if (rc == 0) rc = queue_lock_surely(q);
+    if (rc == 0) {
+        info->file_bytes = file.file_bytes;
+        info->allocated_bytes = file.allocated_bytes;
+        info->linked = file.linked;
+        read_live(q, info);
+        rc = queue_unlock(q, 0);
+    }
+    queue_leave(q);
+    return rc;
 }

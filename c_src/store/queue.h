@@ -54,6 +54,8 @@ struct emmap_queue {
     pthread_mutex_t sync_lock;  /* one syncs */
     struct pool_job job;
     _Atomic bool job_waits;
+    _Atomic(struct queue_owed *) owed;
+    uint64_t owed_ms;       /* when it was last tried to end them, of the ticker */
     _Atomic uint32_t refs;  /* memory */
     _Atomic uint32_t users; /* of the file: the handles, and calls that hold a claim */
     _Atomic bool gone;      /* the last of them has let go of the file */
@@ -226,6 +228,9 @@ int queue_read(struct emmap_queue *q, bool wait, struct queue_place *place, void
 int queue_write(struct emmap_queue *q, bool wait, struct queue_place *place, const void *data,
                 uint64_t len_bytes);
 int queue_skip(struct emmap_queue *q, struct queue_place *place, uint64_t len_bytes);
+/* Where the next of len_bytes lie, as many as are in one piece; not necessarily in memory. */
+int queue_piece(struct emmap_queue *q, struct queue_place *place, uint64_t len_bytes,
+                const uint8_t **at, uint64_t *piece_bytes);
 /* The same without the lock, in a place that is the caller's alone; what faults replaced is not
  * looked for. */
 int queue_read_out(struct emmap_queue *q, struct queue_place *place, void *buf, uint64_t len_bytes);
@@ -281,6 +286,22 @@ struct queue_message {
     uint64_t ordinal, time_ms;
     uint32_t len_bytes, flags, data_crc;
 };
+/* queue_finish_surely -- what this OS process holds (FILLING, LEASED, TAKING) is done, or comes back
+ * (FILLING: is VOID). Where the lock is not to be had for seconds, or the disk fails, it is owed:
+ * whoever of this OS process has the lock next ends it, the ticker sees to that.
+ * 0 | EMMAP_E_STALE: it is somebody else's by now | what stood in its way; a push is undone then */
+int queue_finish_surely(struct emmap_queue *q, const struct queue_message *message,
+                        enum queue_state_kind held, bool done);
+struct queue_owed {
+    struct queue_owed *next;
+    struct queue_message message;
+    enum queue_state_kind held;
+    bool done;
+};
+/* A claim comes back, at once or when the lock can be had. */
+void queue_return_later(struct emmap_queue *q, const struct queue_message *message);
+/* Under the lock: ends what is owed. */
+void queue_pay(struct emmap_queue *q);
 enum { QUEUE_NO_ROOM = 2 }; /* the buffer is too small for the first message: *needs tells */
 
 /* Up to *n messages, one behind the other in buf; *n tells how many. */
@@ -322,6 +343,8 @@ void queue_background(struct emmap_queue *q);
 
 int queue_sync(struct emmap_queue *q, uint64_t *covered); /* waits; the position it reaches to */
 int queue_sync_file(struct emmap_queue *q);
+/* What is owed is tried again and again in the background. */
+int queue_tick(void);
 /* Syncs in the background, at least so often while there is something new. */
 int queue_sync_every(struct emmap_queue *q, uint32_t interval_ms);
 uint64_t queue_checkpoint(struct emmap_queue *q); /* its serial; under the lock */

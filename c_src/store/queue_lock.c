@@ -145,6 +145,13 @@ static int wait_for_lock(struct emmap_queue *q, bool wait, unsigned most_ms) {
     }
 }
 
+/* Whoever had it open has let go of it meanwhile: of the lock, too, if it is not another's by now. */
+static int leave_closed(struct emmap_queue *q) {
+    uint64_t own = q->me;
+    (void)pm_cas64(&queue_live(q)->lock, &own, 0);
+    return EMMAP_E_CLOSED;
+}
+
 /* Who has begun something ends it, also after the last handle was closed: the file waits for that. */
 static int lock(struct emmap_queue *q, bool wait, unsigned most_ms) {
     const bool ends = most_ms == TIMEOUT_MS;
@@ -157,12 +164,13 @@ static int lock(struct emmap_queue *q, bool wait, unsigned most_ms) {
     }
     if (!q->file) return 0;
     if (!ends && atomic_load_explicit(&q->closed, memory_order_relaxed)) {
-        /* Ours only if nobody has taken it over from who was dead to them. */
-        uint64_t own = q->me;
-        (void)pm_cas64(&queue_live(q)->lock, &own, 0);
-        return EMMAP_E_CLOSED;
+        return leave_closed(q);
     }
-    if (!region_is_whole(q->file->region, &q->marks)) return queue_heal(q);
+    if (!region_is_whole(q->file->region, &q->marks)) {
+        rc = queue_heal(q);
+        if (rc) return rc;
+    }
+    if (atomic_load_explicit(&q->owed, memory_order_relaxed)) queue_pay(q);
     return 0;
 }
 
@@ -178,6 +186,7 @@ int queue_lock_surely(struct emmap_queue *q) {
  * back, when the disk has room again; the words would be zeros meanwhile. */
 int queue_heal(struct emmap_queue *q) {
     struct emmap_region *region = q->file->region;
+    if (atomic_load(&region->closed)) return leave_closed(q);
     const uint64_t size = atomic_load(region->size_bytes);
     (void)region_settle(region, 0, size, size, false);
     uint64_t seen;
@@ -198,6 +207,8 @@ bool queue_range_is_whole(struct emmap_queue *q, uint64_t off, uint64_t len_byte
 
 int queue_unlock(struct emmap_queue *q, int rc) {
     fence(memory_order_acquire);
+    if (q->file && atomic_load_explicit(&q->file->region->closed, memory_order_relaxed))
+        return leave_closed(q);
     if (!queue_range_is_whole(q, 0, QUEUE_DATA_OFF)) {
         /* The lock may be held on a page that nobody else sees: for them we are dead. */
         queue_break(q, EMMAP_E_TRUNCATED);

@@ -15,7 +15,7 @@
 enum { OPEN_TRIES = 16, JOIN_MS = 5000, MODE = 0600, FIXED_SPARE = 2 };
 static const uint64_t DEFAULT_SIZE = 1 << 20;
 static const uint64_t MOST_ADDRESSES = 1ull << 40, ALL_ADDRESSES = 8ull << 40;
-static pthread_mutex_t open_lock = PTHREAD_MUTEX_INITIALIZER;
+static _Atomic uint32_t queues_open; /* private ones, too */
 
 static bool has(const struct emmap_queue_options *options, uint32_t flag) {
     return (options->flags & flag) != 0;
@@ -213,6 +213,7 @@ static int open_beside_others(struct emmap_queue *q) {
     return queue_unlock(q, 0);
 }
 
+/* For as long as another OS process opens it: a recovery reads all that is in it. */
 static int lock_opening(struct emmap_queue *q) {
     const uint64_t until = os_now_ms() + JOIN_MS;
     for (;;) {
@@ -298,6 +299,12 @@ void queue_ref(struct emmap_queue *q) {
 
 void queue_unref(struct emmap_queue *q) {
     if (atomic_fetch_sub(&q->refs, 1) > 1) return;
+    while (q->owed) {
+        struct queue_owed *owed = q->owed;
+        q->owed = owed->next;
+        free(owed);
+    }
+    atomic_fetch_sub(&queues_open, 1);
     pthread_mutex_destroy(&q->space_lock);
     pthread_mutex_destroy(&q->sync_lock);
     pthread_mutex_destroy(&q->group.lock);
@@ -323,52 +330,43 @@ void queue_leave(struct emmap_queue *q) {
 
 /* What a queue can grow to before it must be opened again: of the addresses that all share, less
  * for each that is opened, so that thousands leave the OS process enough of its 128 TiB. */
-static uint64_t addresses_for_one(struct runtime *rt) {
-    uint64_t open = 1;
-    pthread_mutex_lock(&rt->lock);
-    for (const struct emmap_queue *q = rt->queues; q; q = q->next)
-        open++;
-    pthread_mutex_unlock(&rt->lock);
-    const uint64_t share = ALL_ADDRESSES / open;
+static uint64_t addresses_for_one(void) {
+    const uint64_t share = ALL_ADDRESSES / (atomic_load(&queues_open) + 1);
     return share < MOST_ADDRESSES ? share : MOST_ADDRESSES;
 }
 
-static int open_file(struct runtime *rt, const char *path,
-                     const struct emmap_queue_options *options, struct emmap_file **out) {
+static int open_file(const char *path, const struct emmap_queue_options *options,
+                     struct emmap_file **out) {
     const bool shared = !has(options, EMMAP_QUEUE_PRIVATE);
     const struct emmap_file_options file_options = {
         .flags = EMMAP_WRITE | EMMAP_NOLOCK | (shared ? EMMAP_SHARED : 0u) |
                  (has(options, EMMAP_QUEUE_FORCE) ? EMMAP_FORCE : 0u) |
                  (has(options, EMMAP_QUEUE_AUTO_UNLINK) ? EMMAP_AUTO_UNLINK : 0u),
-        .address_space_bytes = addresses_for_one(rt),
+        .address_space_bytes = addresses_for_one(),
     };
     return emmap_file_open(out, path, &file_options, NULL);
 }
 
-/* It was opened in vain: its name stays. */
-static void unused_file(struct emmap_file *file) {
-    file->flags &= ~(uint32_t)EMMAP_AUTO_UNLINK;
-    emmap_file_free(file);
-}
-
 int queue_set_max(struct emmap_queue *q, uint64_t max_bytes) {
     if (q->flags & QUEUE_FLAG_FIXED) return EMMAP_E_FIXED_SIZE;
-    const int rc = queue_lock_surely(q);
-    if (rc) return rc;
-    pm_set64(&queue_live(q)->max_bytes, max_bytes);
-    return queue_unlock(q, 0);
+    if (!queue_enter(q)) return EMMAP_E_CLOSED;
+    int rc = queue_lock_surely(q);
+    if (rc == 0) {
+        pm_set64(&queue_live(q)->max_bytes, max_bytes);
+        rc = queue_unlock(q, 0);
+    }
+    queue_leave(q);
+    return rc;
 }
 
-/* Takes over the file, also when it fails: a job in the background may still be at it. */
+/* Takes over the file with success. Nobody has joined yet: no handles. */
 static int new_queue(struct emmap_file *file, const struct emmap_queue_options *options,
                      struct emmap_queue **out) {
     struct emmap_disk_queue header;
-    int rc = queue_check_header(file, &header);
-    struct emmap_queue *q = rc ? NULL : calloc(1, sizeof *q);
-    if (!q) {
-        unused_file(file);
-        return rc ? rc : -ENOMEM;
-    }
+    const int rc = queue_check_header(file, &header);
+    if (rc) return rc;
+    struct emmap_queue *q = calloc(1, sizeof *q);
+    if (!q) return -ENOMEM;
     q->base = region_at(file->region, 0);
     q->base_bytes = region_limit(file->region);
     q->file = file;
@@ -380,21 +378,21 @@ static int new_queue(struct emmap_file *file, const struct emmap_queue_options *
     pthread_mutex_init(&q->group.lock, NULL);
     atomic_store(&q->refs, 1);
     atomic_store(&q->users, 1);
-    q->handles = 1;
-    rc = file->region->shared ? join(q) : open_private(q);
-    if (rc == 0) {
-        if (options->max_bytes) (void)queue_set_max(q, options->max_bytes);
-        *out = q;
-        return 0;
-    }
-    queue_break(q, EMMAP_E_CLOSED);
-    atomic_store(&q->closed, true);
-    file->flags &= ~(uint32_t)EMMAP_AUTO_UNLINK;
-    queue_unref(q);
-    return rc;
+    atomic_fetch_add(&queues_open, 1);
+    *out = q;
+    return 0;
 }
 
-/* The queue that this OS process has open already, or is about to let go of. */
+static void forget(struct runtime *rt, const struct emmap_queue *q) {
+    pthread_mutex_lock(&rt->lock);
+    struct emmap_queue **at = &rt->queues;
+    while (*at && *at != q)
+        at = &(*at)->next;
+    if (*at) *at = q->next;
+    pthread_mutex_unlock(&rt->lock);
+}
+
+/* The queue that this OS process has open already, or is about to join or to let go of. */
 static struct emmap_queue *find(struct runtime *rt, const struct emmap_file *file) {
     struct emmap_queue *q = rt->queues;
     while (q && q->file->region->inode != file->region->inode)
@@ -402,39 +400,67 @@ static struct emmap_queue *find(struct runtime *rt, const struct emmap_file *fil
     return q;
 }
 
+/* One more handle of a queue that is open, or this one, which is to be joined, in its place. */
+static int enter_table(struct runtime *rt, struct emmap_queue *q, struct emmap_queue **other) {
+    int rc = 0;
+    pthread_mutex_lock(&rt->lock);
+    struct emmap_queue *found = find(rt, q->file);
+    if (!found) {
+        q->next = rt->queues;
+        rt->queues = q;
+    } else if (found->handles == 0) {
+        rc = QUEUE_SPUN;
+    } else if (q->multi_os && !found->multi_os) {
+        rc = EMMAP_E_LOCKED; /* it was opened so that no other OS process can come in */
+    } else {
+        found->handles++;
+        queue_ref(found);
+        *other = found;
+    }
+    pthread_mutex_unlock(&rt->lock);
+    return rc;
+}
+
+/* Its name stays; a job in the background may still be at it. */
+static void give_up(struct emmap_queue *q) {
+    queue_break(q, EMMAP_E_CLOSED);
+    atomic_store(&q->closed, true);
+    q->file->flags &= ~(uint32_t)EMMAP_AUTO_UNLINK;
+    queue_unref(q);
+}
+
+static int join_shared(struct runtime *rt, struct emmap_queue *q) {
+    const int rc = join(q);
+    if (rc) {
+        forget(rt, q);
+        return rc;
+    }
+    pthread_mutex_lock(&rt->lock);
+    q->handles = 1;
+    pthread_mutex_unlock(&rt->lock);
+    return 0;
+}
+
 static int open_existing(struct runtime *rt, const char *path,
                          const struct emmap_queue_options *options, struct emmap_queue **out) {
     struct emmap_file *file;
-    int rc = open_file(rt, path, options, &file);
+    struct emmap_queue *q, *other = NULL;
+    int rc = open_file(path, options, &file);
     if (rc) return rc;
-    struct emmap_queue *q = NULL;
-    if (file->region->shared) {
-        pthread_mutex_lock(&rt->lock);
-        q = find(rt, file);
-        /* It was opened so that no other OS process can come in. */
-        if (q && has(options, EMMAP_QUEUE_MULTI_OS) && !q->multi_os) rc = EMMAP_E_LOCKED;
-        if (q && q->handles == 0) rc = QUEUE_SPUN;
-        if (q && rc == 0) {
-            q->handles++;
-            queue_ref(q);
-        }
-        pthread_mutex_unlock(&rt->lock);
-    }
-    if (q) {
-        unused_file(file);
-        if (rc) return rc;
-        if (options->max_bytes) (void)queue_set_max(q, options->max_bytes);
-        *out = q;
-        return 0;
-    }
     rc = new_queue(file, options, &q);
-    if (rc) return rc;
-    if (file->region->shared) {
-        pthread_mutex_lock(&rt->lock);
-        q->next = rt->queues;
-        rt->queues = q;
-        pthread_mutex_unlock(&rt->lock);
+    if (rc) {
+        file->flags &= ~(uint32_t)EMMAP_AUTO_UNLINK;
+        emmap_file_free(file);
+        return rc;
     }
+    const bool shared = file->region->shared;
+    if (shared) rc = enter_table(rt, q, &other);
+    if (rc == 0 && !other) rc = shared ? join_shared(rt, q) : open_private(q);
+    if (rc || other) give_up(q);
+    if (rc) return rc;
+    if (other) q = other;
+    if (!shared) q->handles = 1;
+    if (options->max_bytes) (void)queue_set_max(q, options->max_bytes);
     *out = q;
     return 0;
 }
@@ -465,28 +491,33 @@ static int open_or_make(struct runtime *rt, const char *path,
 }
 
 /* A forked child has the descriptors and mappings of its parent, whose locks would outlive it there: it
- * lets go of both, and its handles are closed. A queue that is being opened is waited for. */
+ * lets go of both, and its handles are closed. What its parent's threads held, nobody holds there. */
 static void before_fork(void) {
-    pthread_mutex_lock(&open_lock);
     pthread_mutex_lock(&runtime_get()->lock);
 }
 
 static void behind_fork(void) {
     pthread_mutex_unlock(&runtime_get()->lock);
-    pthread_mutex_unlock(&open_lock);
+}
+
+static void leave_in_child(struct emmap_queue *q) {
+    struct emmap_region *region = q->file->region;
+    const int fd = atomic_exchange(&region->fd, -1);
+    void *at;
+    atomic_store(&q->broken, EMMAP_E_CLOSED);
+    atomic_store(&q->closed, true);
+    atomic_store(&q->users, 1);
+    pthread_mutex_init(&q->space_lock, NULL);
+    pthread_mutex_init(&q->sync_lock, NULL);
+    pthread_mutex_init(&q->group.lock, NULL);
+    (void)os_map(region->map, region->map_bytes, region->prot, OS_MAP_ANON | OS_MAP_FIXED, -1, 0,
+                 &at);
+    if (fd >= 0) (void)os_close(fd);
 }
 
 static void in_child(void) {
-    for (struct emmap_queue *q = runtime_get()->queues; q; q = q->next) {
-        struct emmap_region *region = q->file->region;
-        const int fd = atomic_exchange(&region->fd, -1);
-        void *at;
-        atomic_store(&q->broken, EMMAP_E_CLOSED);
-        atomic_store(&q->closed, true);
-        (void)os_map(region->map, region->map_bytes, region->prot, OS_MAP_ANON | OS_MAP_FIXED, -1,
-                     0, &at);
-        if (fd >= 0) (void)os_close(fd);
-    }
+    for (struct emmap_queue *q = runtime_get()->queues; q; q = q->next)
+        leave_in_child(q);
     behind_fork();
 }
 
@@ -494,7 +525,7 @@ static void watch_forks(void) {
     (void)pthread_atfork(before_fork, behind_fork, in_child);
 }
 
-/* A close of the same queue is waited for without the lock, which others open theirs under. */
+/* Another thread's open or close of the same queue is waited for. */
 int emmap_queue_open(struct emmap_queue **out, const char *path,
                      const struct emmap_queue_options *options, bool *existed) {
     struct runtime *rt;
@@ -506,9 +537,7 @@ int emmap_queue_open(struct emmap_queue **out, const char *path,
     const uint64_t until = os_now_ms() + JOIN_MS;
     for (;;) {
         bool made;
-        pthread_mutex_lock(&open_lock);
         rc = open_or_make(rt, path, options, out, &made);
-        pthread_mutex_unlock(&open_lock);
         if (rc == 0 && existed) *existed = !made;
         if (rc != QUEUE_SPUN) return rc;
         if (os_now_ms() > until) return EMMAP_E_BUSY;
@@ -530,15 +559,6 @@ static void shut(struct emmap_queue *q) {
     queue_leave(q);
     while (!atomic_load(&q->gone)) /* a sync in the background, a large message of another thread */
         os_sleep_ms(1);
-}
-
-static void forget(struct runtime *rt, const struct emmap_queue *q) {
-    pthread_mutex_lock(&rt->lock);
-    struct emmap_queue **at = &rt->queues;
-    while (*at && *at != q)
-        at = &(*at)->next;
-    if (*at) *at = q->next;
-    pthread_mutex_unlock(&rt->lock);
 }
 
 void emmap_queue_close(struct emmap_queue *q) {

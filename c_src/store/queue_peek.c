@@ -2,9 +2,10 @@
 #include <errno.h>
 
 #include "core/crc32c.h"
+#include "os/os.h"
 #include "store/queue.h"
 
-enum { PASSES = 4096, TRIES = 16 };
+enum { PASSES = 4096, TRIES = 16, FASTER_MS = 5000 };
 enum { LARGE = 3 }; /* within this file: its data is to be copied in pieces */
 
 static struct queue_place head_of(const struct emmap_queue *q) {
@@ -142,57 +143,77 @@ static int look(struct emmap_queue *q, bool wait, bool backwards, struct queue_p
     return queue_data(q, wait, &record, buf);
 }
 
-/* Under the lock. EMMAP_E_STALE: it has been taken meanwhile. */
-static int look_at_piece(struct emmap_queue *q, bool wait, const struct queue_message *message,
-                         struct queue_place *place, uint8_t *buf, uint64_t len_bytes) {
+/* Under the lock: the message is where it was, or EMMAP_E_STALE. */
+static int look_again(struct emmap_queue *q, const struct queue_message *message) {
     struct queue_record record;
     if (message->at.pos < queue_get(&queue_live(q)->head)) return EMMAP_E_STALE;
-    int rc = queue_record_at(q, wait, message->at, &record);
-    if (rc == EMMAP_E_CORRUPT) return EMMAP_E_STALE;
-    if (rc) return rc;
-    if (record.header.ordinal != message->ordinal ||
-        queue_kind(queue_get(record.state)) != QUEUE_READY)
-        return EMMAP_E_STALE;
-    if (place->pos == message->at.pos) rc = queue_skip(q, place, QUEUE_RECORD_HEADER);
-    return rc ? rc : queue_read(q, wait, place, buf, len_bytes);
+    const int rc = queue_record_at(q, true, message->at, &record);
+    if (rc && rc != EMMAP_E_CORRUPT) return rc;
+    return rc == 0 && record.header.ordinal == message->ordinal &&
+                   queue_kind(queue_get(record.state)) == QUEUE_READY
+               ? 0
+               : EMMAP_E_STALE;
 }
 
-/* The lock is left after each: others have their turn. */
+struct look {
+    struct queue_place place;
+    const uint8_t *at;
+    uint64_t len_bytes;
+};
+
+static int find_piece(struct emmap_queue *q, const struct queue_message *message, uint64_t left,
+                      struct look *piece) {
+    int rc = look_again(q, message);
+    if (rc == 0 && left == message->len_bytes)
+        rc = queue_skip(q, &piece->place, QUEUE_RECORD_HEADER);
+    if (rc == 0 && left > 0)
+        rc = queue_piece(q, &piece->place, left, &piece->at, &piece->len_bytes);
+    return rc;
+}
+
+/* A large one is copied without the lock, a segment's bytes at a time; in between it is looked at
+ * again. What is copied is only believed if it still is there at the end, and has its checksum. */
 static int look_in_pieces(struct emmap_queue *q, const struct queue_message *message,
                           uint8_t *buf) {
-    struct queue_place place = message->at;
-    uint64_t left = message->len_bytes;
-    for (int tries = 0; left > 0;) {
-        const uint64_t n = left < QUEUE_SMALL_BYTES ? left : QUEUE_SMALL_BYTES;
-        struct queue_place next = place;
+    struct emmap_region *region = q->file ? q->file->region : NULL;
+    struct look piece = {.place = message->at};
+    uint64_t left = message->len_bytes, before = 0;
+    const bool whole = !region || region_is_whole(region, &before);
+    for (;;) {
         int rc = queue_lock_surely(q);
+        if (rc == 0) rc = queue_unlock(q, find_piece(q, message, left, &piece));
         if (rc) return rc;
-        rc = queue_unlock(q, look_at_piece(q, tries > 2, message, &next, buf, n));
-        if (rc == -EAGAIN) {
-            tries++;
-            queue_touch_place(q, place);
-            continue;
-        }
-        if (rc) return rc;
-        place = next;
-        buf += n;
-        left -= n;
-        tries = 0;
+        if (left == 0) return whole && (!region || region_was_whole(region, before)) ? 0 : -EAGAIN;
+        pm_read(buf, piece.at, piece.len_bytes);
+        piece.place.pos += piece.len_bytes;
+        buf += piece.len_bytes;
+        left -= piece.len_bytes;
     }
-    return 0;
+}
+
+static int look_at_large(struct emmap_queue *q, const struct queue_message *message, uint8_t *buf) {
+    if (!q->file) return look_in_pieces(q, message, buf);
+    if (!queue_enter(q)) return EMMAP_E_CLOSED;
+    const int rc = look_in_pieces(q, message, buf);
+    queue_leave(q);
+    return rc;
 }
 
 int queue_peek(struct emmap_queue *q, bool wait, bool backwards, struct queue_place *at, void *buf,
                uint64_t room_bytes, struct queue_message *message) {
+    uint64_t since_ms = 0; /* so long others have always been faster */
     for (int tries = 0;;) {
         const struct queue_place from = *at;
         int rc = queue_lock(q, wait);
         if (rc) return rc;
         rc = queue_unlock(q, look(q, wait && tries > 2, backwards, at, buf, room_bytes, message));
-        if (rc == LARGE) rc = wait ? look_in_pieces(q, message, buf) : -EAGAIN;
+        if (rc == LARGE) rc = wait ? look_at_large(q, message, buf) : -EAGAIN;
         if (rc == EMMAP_E_STALE) {
+            const uint64_t now_ms = os_now_ms();
+            if (since_ms == 0) since_ms = now_ms;
+            if (now_ms - since_ms > FASTER_MS) return EMMAP_E_BUSY;
             *at = from;
-            rc = -EAGAIN;
+            continue;
         }
         if (rc == -EAGAIN && wait) {
             if (tries++ == TRIES) return EMMAP_E_BUSY;

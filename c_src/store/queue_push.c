@@ -198,14 +198,13 @@ static int push_locked(struct emmap_queue *q, bool wait, const struct queue_data
 /* ----------------------------------------------------------------------------------- large ones */
 
 static int claim_place(struct emmap_queue *q, const struct queue_data *data, uint64_t need,
-                       uint64_t now_ms, struct queue_place *at, struct queue_place *end) {
+                       uint64_t now_ms, struct queue_message *message) {
     int rc = check_room(q, need);
     if (rc) return rc;
     struct tail tail = tail_of(q, now_ms);
     rc = write_record(q, true, &tail, data, queue_state(QUEUE_FILLING, q->owner), false);
     if (rc) return rc;
-    *end = tail.at;
-    *at = tail.last;
+    *message = (struct queue_message){.at = tail.last, .end = tail.at, .ordinal = tail.n - 1};
     end_behind(q, tail.at);
     publish(q, &tail, 1);
     return 0;
@@ -232,39 +231,22 @@ static int fill(struct emmap_queue *q, struct queue_place at, const struct queue
     return -EIO;
 }
 
-static int end_filling(struct emmap_queue *q, struct queue_place at, uint64_t need, int rc) {
-    const int locked = queue_lock_surely(q);
-    if (locked) return rc ? rc : locked;
-    struct emmap_disk_live *live = queue_live(q);
-    struct queue_record record;
-    struct queue_step step = {0};
-    const int found = queue_record_at(q, true, at, &record);
-    if (found || queue_get(record.state) != queue_state(QUEUE_FILLING, q->owner))
-        return queue_unlock(q, rc ? rc : found && found != EMMAP_E_CORRUPT ? found : -EIO);
-    if (rc) {
-        queue_set(&step, record.state, queue_state(QUEUE_VOID, 0));
-        queue_set(&step, &live->gap_bytes, queue_get(&live->gap_bytes) + need);
-    } else {
-        queue_set(&step, record.state, queue_state(QUEUE_READY, 0));
-        queue_set(&step, &live->gap_n, queue_get(&live->gap_n) - 1);
-    }
-    queue_do(q, &step);
-    return queue_unlock(q, rc);
-}
-
 static int push_claimed(struct emmap_queue *q, const struct queue_data *data, uint64_t need,
                         uint64_t now_ms, uint64_t *end_pos) {
-    struct queue_place at = {0, 0}, end = {0, 0};
+    struct queue_message message = {.ordinal = 0};
     for (;;) {
         int rc = queue_lock(q, true);
         if (rc) return rc;
-        rc = queue_unlock(q, claim_place(q, data, need, now_ms, &at, &end));
+        rc = queue_unlock(q, claim_place(q, data, need, now_ms, &message));
         if (rc == 0) break;
         if (rc == -EAGAIN) rc = queue_prepare(q);
         if (rc) return rc;
     }
-    *end_pos = end.pos;
-    return end_filling(q, at, need, fill(q, at, data));
+    *end_pos = message.end.pos;
+    const int filled = fill(q, message.at, data);
+    const int ended = queue_finish_surely(q, &message, QUEUE_FILLING, filled == 0);
+    if (filled) return filled;
+    return ended == EMMAP_E_STALE ? -EIO : ended;
 }
 
 /* Without a file nobody closes. */
@@ -299,6 +281,7 @@ static int push_small(struct emmap_queue *q, bool wait, const struct queue_data 
 
 int queue_push(struct emmap_queue *q, bool wait, struct queue_data *data, unsigned n,
                uint64_t *end) {
+    if (atomic_load_explicit(&q->closed, memory_order_relaxed)) return EMMAP_E_CLOSED;
     const uint64_t most = queue_most_bytes(q);
     uint64_t need = 0;
     bool large = false;

@@ -206,6 +206,16 @@ static int after_piece(struct emmap_queue *q, struct queue_place *place,
     return 0;
 }
 
+int queue_piece(struct emmap_queue *q, struct queue_place *place, uint64_t len_bytes,
+                const uint8_t **at, uint64_t *piece_bytes) {
+    struct piece piece;
+    const int rc = next_piece(q, true, place, len_bytes, &piece);
+    if (rc) return rc;
+    *at = q->base + piece.off;
+    *piece_bytes = piece.len_bytes;
+    return 0;
+}
+
 int queue_read(struct emmap_queue *q, bool wait, struct queue_place *place, void *buf,
                uint64_t len_bytes) {
     uint8_t *to = buf;

@@ -5,7 +5,7 @@
 #include "os/os.h"
 #include "store/queue.h"
 
-enum { SYNC_WAITS = 10000 }; /* for another OS process that syncs: of a millisecond */
+enum { SYNC_WAIT_MS = 10000 }; /* for another OS process that syncs */
 
 struct emmap_disk_checkpoint *queue_checkpoint_at(const struct emmap_queue *q, uint64_t serial) {
     return (struct emmap_disk_checkpoint *)(void *)(q->base + QUEUE_CHECKPOINT_OFF +
@@ -91,8 +91,9 @@ static int begin_sync(struct emmap_queue *q, uint64_t *serial, uint64_t *covered
 static int sync_alone(struct emmap_queue *q, uint64_t *covered) {
     struct emmap_disk_live *live = queue_live(q);
     uint64_t serial;
+    const uint64_t until = os_now_ms() + SYNC_WAIT_MS;
     int rc = begin_sync(q, &serial, covered);
-    for (unsigned waited = 0; rc == QUEUE_SPUN && waited < SYNC_WAITS; waited++) {
+    while (rc == QUEUE_SPUN && os_now_ms() < until) {
         os_sleep_ms(1);
         rc = begin_sync(q, &serial, covered);
     }
@@ -116,15 +117,17 @@ int queue_sync(struct emmap_queue *q, uint64_t *covered) {
         *covered = UINT64_MAX; /* nothing of it is to reach a disk */
         return atomic_load(&q->closed) ? EMMAP_E_CLOSED : 0;
     }
+    if (q->file && !queue_enter(q)) return EMMAP_E_CLOSED;
     pthread_mutex_lock(&q->sync_lock);
     const int rc = sync_alone(q, covered);
     pthread_mutex_unlock(&q->sync_lock);
+    if (q->file) queue_leave(q);
     return rc;
 }
 
 /* ------------------------------------------------------------------------------ in the background */
 
-enum { TICK_MS = 5 };
+enum { TICK_MS = 5, OWED_MS = 20 };
 static pthread_mutex_t ticker_lock = PTHREAD_MUTEX_INITIALIZER;
 static bool ticker_runs; /* under ticker_lock */
 
@@ -135,18 +138,29 @@ static bool has_news(const struct emmap_queue *q) {
                q->synced_gap; /* a large one is there, or a claim has ended */
 }
 
-/* A queue whose turn has come, held by a ref and as a user; *any: there are queues with an interval. */
+/* When it was last served, if its turn has come; 0: it has not. */
+static uint64_t due_since(const struct emmap_queue *q, uint64_t now_ms, bool *any) {
+    if (atomic_load(&q->closed) || atomic_load(&q->broken)) return 0;
+    const bool owes = atomic_load(&q->owed) != NULL;
+    const uint32_t every = atomic_load(&q->interval_ms);
+    *any = *any || owes || every > 0;
+    if (owes && now_ms - q->owed_ms >= OWED_MS) return q->owed_ms + 1;
+    if (every > 0 && now_ms - q->synced_ms >= every && has_news(q)) return q->synced_ms + 1;
+    return 0;
+}
+
+/* A queue whose turn has come, held by a ref and as a user; *any: there are queues that have turns. */
 static struct emmap_queue *next_due(uint64_t now_ms, bool *any) {
     struct runtime *rt = runtime_get();
     struct emmap_queue *due = NULL;
+    uint64_t longest = UINT64_MAX; /* who has waited longest is the next */
     *any = false;
     pthread_mutex_lock(&rt->lock);
     for (struct emmap_queue *q = rt->queues; q; q = q->next) {
-        const uint32_t every = atomic_load(&q->interval_ms);
-        if (every == 0) continue;
-        *any = true;
-        if (now_ms - q->synced_ms < every || !has_news(q)) continue;
-        if (!due || q->synced_ms < due->synced_ms) due = q; /* who has waited longest */
+        const uint64_t since = due_since(q, now_ms, any);
+        if (since == 0 || since >= longest) continue;
+        longest = since;
+        due = q;
     }
     if (due && queue_enter(due))
         queue_ref(due);
@@ -167,11 +181,20 @@ static void sync_due(struct emmap_queue *q, uint64_t now_ms) {
         q->synced_head = head;
         q->synced_gap = gap;
     }
+}
+
+static void serve(struct emmap_queue *q, uint64_t now_ms) {
+    if (atomic_load(&q->owed) && now_ms - q->owed_ms >= OWED_MS) {
+        q->owed_ms = now_ms;
+        if (queue_lock(q, true) == 0) (void)queue_unlock(q, 0);
+    } else {
+        sync_due(q, now_ms);
+    }
     queue_leave(q);
     queue_unref(q);
 }
 
-/* Ends when no queue has an interval any more. */
+/* Ends when no queue has turns any more. */
 static void tick(void *arg) {
     (void)arg;
     for (;;) {
@@ -179,7 +202,7 @@ static void tick(void *arg) {
         const uint64_t now_ms = os_now_ms();
         struct emmap_queue *q = next_due(now_ms, &any);
         if (q) {
-            sync_due(q, now_ms);
+            serve(q, now_ms);
             continue;
         }
         if (!any) {
@@ -187,19 +210,23 @@ static void tick(void *arg) {
             q = next_due(now_ms, &any);
             ticker_runs = any;
             pthread_mutex_unlock(&ticker_lock);
-            if (q) sync_due(q, now_ms);
+            if (q) serve(q, now_ms);
             if (!any) return;
         }
         os_sleep_ms(TICK_MS);
     }
 }
 
-int queue_sync_every(struct emmap_queue *q, uint32_t interval_ms) {
-    const uint32_t now = atomic_load(&q->interval_ms);
-    if (now == 0 || interval_ms < now) atomic_store(&q->interval_ms, interval_ms);
+int queue_tick(void) {
     pthread_mutex_lock(&ticker_lock);
     int rc = ticker_runs ? 0 : os_thread(tick, NULL);
     if (rc == 0) ticker_runs = true;
     pthread_mutex_unlock(&ticker_lock);
     return rc;
+}
+
+int queue_sync_every(struct emmap_queue *q, uint32_t interval_ms) {
+    const uint32_t now = atomic_load(&q->interval_ms);
+    if (now == 0 || interval_ms < now) atomic_store(&q->interval_ms, interval_ms);
+    return queue_tick();
 }

@@ -4,6 +4,7 @@
  * those that came back or are done. It is closed most of the time, and a take then moves head and
  * cursor as one. */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/crc32c.h"
@@ -449,31 +450,86 @@ static void give_back_claim(struct emmap_queue *q, const struct queue_record *re
     queue_do(q, &step);
 }
 
-/* With the lock, which it gives back. */
-static int finish(struct emmap_queue *q, const struct queue_message *message,
-                  enum queue_state_kind kind, bool done) {
-    struct queue_record record;
-    int rc = claimed(q, message, kind, &record);
-    if (rc == 0 && done) rc = end_claim(q, &record, false);
-    if (rc == 0 && !done) give_back_claim(q, &record);
-    return queue_unlock(q, rc);
+/* A large push: its message is there, or never will be. */
+static void end_filling(struct emmap_queue *q, const struct queue_record *record, bool done) {
+    struct emmap_disk_live *live = queue_live(q);
+    struct queue_step step = {0};
+    queue_set(&step, record->state, queue_state(done ? QUEUE_READY : QUEUE_VOID, 0));
+    if (done)
+        queue_set(&step, &live->gap_n, less(queue_get(&live->gap_n), 1));
+    else
+        queue_set(&step, &live->gap_bytes,
+                  queue_get(&live->gap_bytes) + record->end.pos - record->at.pos);
+    queue_do(q, &step);
 }
 
-/* Of what this call has claimed itself: nobody would try again. */
-static int finish_surely(struct emmap_queue *q, const struct queue_message *message,
-                         enum queue_state_kind kind, bool done) {
-    const int rc = queue_lock_surely(q);
-    return rc ? rc : finish(q, message, kind, done);
+/* Under the lock. */
+static int end_held(struct emmap_queue *q, const struct queue_message *message,
+                    enum queue_state_kind held, bool done) {
+    struct queue_record record;
+    const int rc = claimed(q, message, held, &record);
+    if (rc) return rc;
+    if (held != QUEUE_FILLING && done) return end_claim(q, &record, false);
+    if (held == QUEUE_FILLING)
+        end_filling(q, &record, done);
+    else
+        give_back_claim(q, &record);
+    return 0;
+}
+
+static void put_owed(struct emmap_queue *q, struct queue_owed *owed) {
+    owed->next = atomic_load(&q->owed);
+    while (!atomic_compare_exchange_weak(&q->owed, &owed->next, owed))
+        ;
+}
+
+/* Without memory it stays as it is until the queue is opened anew. */
+static void owe(struct emmap_queue *q, const struct queue_message *message,
+                enum queue_state_kind held, bool done) {
+    struct queue_owed *owed = malloc(sizeof *owed);
+    if (!owed) return;
+    *owed = (struct queue_owed){.message = *message, .held = held, .done = done};
+    put_owed(q, owed);
+    (void)queue_tick();
+}
+
+static bool may_end_later(int rc) {
+    return rc && rc != EMMAP_E_STALE && rc != EMMAP_E_CORRUPT && rc != EMMAP_E_CLOSED;
+}
+
+void queue_pay(struct emmap_queue *q) {
+    struct queue_owed *all = atomic_exchange(&q->owed, NULL);
+    while (all) {
+        struct queue_owed *next = all->next;
+        if (may_end_later(end_held(q, &all->message, all->held, all->done)))
+            put_owed(q, all);
+        else
+            free(all);
+        all = next;
+    }
+}
+
+int queue_finish_surely(struct emmap_queue *q, const struct queue_message *message,
+                        enum queue_state_kind held, bool done) {
+    int rc = queue_lock_surely(q);
+    if (rc == 0) rc = queue_unlock(q, end_held(q, message, held, done));
+    if (may_end_later(rc)) owe(q, message, held, done && held != QUEUE_FILLING);
+    return rc;
+}
+
+void queue_return_later(struct emmap_queue *q, const struct queue_message *message) {
+    const int rc = queue_return(q, true, message);
+    if (may_end_later(rc)) owe(q, message, QUEUE_LEASED, false);
 }
 
 int queue_ack(struct emmap_queue *q, bool wait, const struct queue_message *message) {
     const int rc = queue_lock(q, wait);
-    return rc ? rc : finish(q, message, QUEUE_LEASED, true);
+    return rc ? rc : queue_unlock(q, end_held(q, message, QUEUE_LEASED, true));
 }
 
 int queue_return(struct emmap_queue *q, bool wait, const struct queue_message *message) {
     const int rc = queue_lock(q, wait);
-    return rc ? rc : finish(q, message, QUEUE_LEASED, false);
+    return rc ? rc : queue_unlock(q, end_held(q, message, QUEUE_LEASED, false));
 }
 
 enum { COPY_TRIES = 8 };
@@ -512,12 +568,12 @@ static int take_large(struct emmap_queue *q, void *buf, uint64_t room,
     if (rc) return rc;
     rc = copy_claimed(q, message, buf);
     /* What is copied is the caller's, whatever becomes of its place. */
-    (void)finish_surely(q, message, QUEUE_TAKING, rc == 0);
+    (void)queue_finish_surely(q, message, QUEUE_TAKING, rc == 0);
     return rc;
 }
 
-int queue_claim(struct emmap_queue *q, bool wait, void *buf, uint64_t room_bytes,
-                struct queue_message *message) {
+static int claim(struct emmap_queue *q, bool wait, void *buf, uint64_t room_bytes,
+                 struct queue_message *message) {
     for (int tries = 0;; tries++) {
         int rc = queue_lock(q, wait);
         if (rc) return rc;
@@ -541,15 +597,24 @@ int queue_claim(struct emmap_queue *q, bool wait, void *buf, uint64_t room_bytes
         rc = copy_claimed(q, message, buf);
         if (rc == 0 && crc32c(0, buf, message->len_bytes) == message->data_crc) return 0;
         if (rc) {
-            (void)finish_surely(q, message, QUEUE_LEASED, false);
+            (void)queue_finish_surely(q, message, QUEUE_LEASED, false);
             return rc;
         }
         pm_fetch64(&queue_live(q)->lost_n);
         atomic_fetch_add(&queue_live(q)->lost_n, 1);
         atomic_fetch_add(&q->lost, 1);
-        rc = finish_surely(q, message, QUEUE_LEASED, true); /* damaged: it is gone */
+        rc = queue_finish_surely(q, message, QUEUE_LEASED, true); /* damaged: it is gone */
         if (rc) return rc;
     }
+}
+
+int queue_claim(struct emmap_queue *q, bool wait, void *buf, uint64_t room_bytes,
+                struct queue_message *message) {
+    if (!q->file) return claim(q, wait, buf, room_bytes, message);
+    if (!queue_enter(q)) return EMMAP_E_CLOSED;
+    const int rc = claim(q, wait, buf, room_bytes, message);
+    queue_leave(q);
+    return rc;
 }
 
 int queue_take_this(struct emmap_queue *q, bool wait, const struct queue_message *message) {

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -209,6 +210,42 @@ static void a_forked_child_has_no_part_of_it(void **state) {
     await_no_regions();
 }
 
+/* ... and its handles can be closed there, whatever its parent's threads were about. */
+static void *hold_a_user(void *arg) {
+    MUST(queue_enter(arg));
+    say();
+    for (;;)
+        pause();
+    return NULL;
+}
+
+static int role_fork_and_close(const char *path) {
+    struct emmap_queue *q = open_queue(path, SHARED);
+    pthread_t thread;
+    MUST(pthread_create(&thread, NULL, hold_a_user, q) == 0);
+    MUST(hear());
+    const pid_t pid = fork();
+    MUST(pid >= 0);
+    if (pid > 0) return waitpid(pid, NULL, 0) == pid ? 0 : 1;
+    alarm(60);
+    MUST(push_id(q, 0, SMALL) == EMMAP_E_CLOSED);
+    emmap_queue_close(q);
+    say();
+    _exit(0);
+}
+
+static void a_forked_child_can_close(void **state) {
+    (void)state;
+    const char *path = support_path("q");
+    emmap_queue_close(open_queue(path, MAKE));
+    const struct child parent = start_role("fork_and_close", path);
+    await_word(&parent);
+    give_word(&parent);
+    await_word(&parent); /* the child has closed */
+    (void)end_role(&parent);
+    await_no_regions();
+}
+
 static void with_multi_os_it_is_one_queue(void **state) {
     (void)state;
     const char *path = support_path("q");
@@ -258,6 +295,46 @@ static void expect_sound_when_alone(struct emmap_queue *q, const char *path) {
     agrees(q, false);
     emmap_queue_close(q);
     await_no_regions();
+}
+
+/* While the data of a large message is copied, somebody who lives takes the lock, and keeps it. */
+static struct child keeper;
+static void keep_the_lock(void *ctx, const struct os_event *event) {
+    if (event->kind != OS_EVENT_COPY || event->len_bytes <= QUEUE_SMALL_BYTES) return;
+    os_record_to(NULL, NULL);
+    keeper = start_role("hold_the_lock", ctx);
+    await_word(&keeper);
+}
+
+static void kill_keeper(void) {
+    assert_ok(kill(keeper.pid, SIGKILL));
+    (void)end_role(&keeper);
+}
+
+static void what_cannot_end_now_ends_when_the_lock_is_free(void **state) {
+    (void)state;
+    static uint8_t buf[LARGE];
+    const char *path = support_path("q");
+    struct emmap_queue *q = open_queue(path, MAKE | SHARED);
+    struct queue_message claim;
+    os_record_to(keep_the_lock, (void *)(uintptr_t)path);
+    assert_int_equal(push_id(q, 1, LARGE), EMMAP_E_BUSY);
+    kill_keeper();
+    assert_ok(push_id(q, 2, SMALL));
+    assert_ok(take_id(q, 2, SMALL)); /* the large one is not there, and in nobody's way */
+    assert_ok(push_id(q, 3, SMALL));
+    assert_ok(queue_claim(q, true, buf, sizeof buf, &claim));
+    keeper = start_role("hold_the_lock", path);
+    await_word(&keeper);
+    queue_return_later(q, &claim);
+    assert_true(queue_get(&queue_live(q)->window_n) > 0);
+    kill_keeper();
+    for (unsigned i = 0; i < SOON_MS && queue_get(&queue_live(q)->window_n) > 0; i++)
+        os_sleep_ms(1); /* in the background */
+    assert_int_equal(queue_get(&queue_live(q)->window_n), 0);
+    assert_ok(take_id(q, 3, SMALL));
+    agrees(q, false);
+    expect_sound_when_alone(q, path);
 }
 
 static void a_killed_holder_of_the_lock_is_noticed(void **state) {
@@ -507,6 +584,7 @@ int main(int argc, char **argv) {
         {"hold_the_lock", role_hold_the_lock},
         {"claim", role_claim},
         {"fork", role_fork},
+        {"fork_and_close", role_fork_and_close},
         {"push_large", role_push_large},
         {"take_large", role_take_large},
         {"prepare", role_prepare},
@@ -520,6 +598,8 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         TEST(others_need_multi_os_on_both_sides),
         TEST(a_forked_child_has_no_part_of_it),
+        TEST(a_forked_child_can_close),
+        TEST(what_cannot_end_now_ends_when_the_lock_is_free),
         TEST(with_multi_os_it_is_one_queue),
         TEST(a_failed_sync_is_told_to_all),
         TEST(a_killed_holder_of_the_lock_is_noticed),
