@@ -31,6 +31,10 @@ enum { QUEUE_WARM = 2 };
 /* Answers that do not leave the library: try again, the lock or a message is somebody's. */
 enum { QUEUE_SPUN = 1 };
 
+struct queue_place {
+    uint64_t pos, slot;
+};
+
 struct emmap_queue {
     uint8_t *base;
     uint64_t base_bytes; /* addresses; the file may have fewer bytes */
@@ -48,7 +52,11 @@ struct emmap_queue {
     uint64_t marks; /* of faults, as found when the lock was taken; under it */
     _Atomic bool closed;
     _Atomic int broken; /* why the handle is of no more use */
-    _Atomic uint64_t look_ms, reap_ms;
+    _Atomic uint64_t look_ms;
+    /* Under the lock: where claims of the dead are looked for, and where the first message that came
+     * back is, as long as so many are. */
+    uint64_t reap_ms, returned_seen;
+    struct queue_place reap_at, returned_at;
 
     pthread_mutex_t space_lock; /* one prepares or gives back */
     pthread_mutex_t sync_lock;  /* one syncs */
@@ -171,10 +179,6 @@ void queue_reap_window(struct emmap_queue *q);
 void queue_look_for_dead(struct emmap_queue *q);
 
 /* --------------------------------------------------------------------------- queue_stream.c */
-
-struct queue_place {
-    uint64_t pos, slot;
-};
 
 struct queue_record {
     struct queue_place at, end;

@@ -6,7 +6,7 @@
 #include "store/queue.h"
 
 enum { PASSES = 4096, TRIES = 16, FASTER_MS = 5000 };
-enum { LARGE = 3 }; /* within this file: its data is to be copied in pieces */
+enum { LARGE = 3, FURTHER = 4 }; /* within this file: to be copied in pieces; the place has moved */
 
 static struct queue_place head_of(const struct emmap_queue *q) {
     const struct emmap_disk_live *live = queue_live(q);
@@ -22,9 +22,12 @@ static struct queue_place tail_of(const struct emmap_queue *q) {
 static int look_on(struct emmap_queue *q, bool wait, struct queue_place *at,
                    struct queue_record *record) {
     const struct queue_place tail = tail_of(q), head = head_of(q);
+    const struct emmap_disk_live *live = queue_live(q);
+    const struct queue_place cursor = {queue_get(&live->cursor), queue_get(&live->cursor_slot)};
     if (at->pos <= head.pos) *at = head; /* what lay before has been taken meanwhile */
+    if (at->pos < cursor.pos && queue_get(&live->returned_n) == 0) *at = cursor;
     for (unsigned i = 0; at->pos < tail.pos; i++) {
-        if (!wait && i > PASSES) return -EAGAIN;
+        if (i > PASSES) return FURTHER;
         int rc = queue_record_at(q, wait, *at, record);
         if (rc == EMMAP_E_CORRUPT) {
             if (!wait) return -EAGAIN;
@@ -106,13 +109,15 @@ static int record_before_slowly(struct emmap_queue *q, struct queue_place end,
 static int look_back(struct emmap_queue *q, bool wait, struct queue_place *at,
                      struct queue_record *record) {
     const struct queue_place tail = tail_of(q), head = head_of(q);
+    const struct emmap_disk_live *live = queue_live(q);
+    const uint64_t end = queue_get(&live->returned_n) > 0 ? head.pos : queue_get(&live->cursor);
     if (at->pos == 0 || at->pos > tail.pos) *at = tail;
-    for (unsigned i = 0; at->pos > head.pos; i++) {
-        if (!wait && i > PASSES) return -EAGAIN;
+    for (unsigned i = 0; at->pos > end; i++) {
+        if (i > PASSES) return FURTHER;
         int rc = record_before(q, wait, *at, record);
         if (rc == EMMAP_E_CORRUPT) rc = wait ? record_before_slowly(q, *at, record) : -EAGAIN;
         if (rc) return rc;
-        if (record->at.pos < head.pos) break;
+        if (record->at.pos < end) break;
         if (queue_kind(queue_get(record->state)) == QUEUE_READY) return 0;
         *at = record->at;
     }
@@ -208,6 +213,8 @@ int queue_peek(struct emmap_queue *q, bool wait, bool backwards, struct queue_pl
         if (rc) return rc;
         rc = queue_unlock(q, look(q, wait && tries > 2, backwards, at, buf, room_bytes, message));
         if (rc == LARGE) rc = wait ? look_at_large(q, message, buf) : -EAGAIN;
+        if (rc == FURTHER && wait) continue;
+        if (rc == FURTHER) return -EAGAIN;
         if (rc == EMMAP_E_STALE) {
             const uint64_t now_ms = os_now_ms();
             if (since_ms == 0) since_ms = now_ms;

@@ -92,16 +92,6 @@ static void move(struct emmap_queue *q, struct queue_step *step, const struct wa
         move_cursor(q, step, walk);
 }
 
-/* Who dies in a claim, while others live on, is found by those who find the window open. */
-enum { LOOK_MS = 1000 };
-void queue_look_for_dead(struct emmap_queue *q) {
-    if (!q->multi_os || queue_get(&queue_live(q)->window_n) == 0) return;
-    const uint64_t now = os_now_ms();
-    if (now - atomic_load_explicit(&q->reap_ms, memory_order_relaxed) < LOOK_MS) return;
-    atomic_store_explicit(&q->reap_ms, now, memory_order_relaxed);
-    queue_reap_claims(q, QUEUE_PARTICIPANTS);
-}
-
 /* No record where one should be: it becomes a gap, which the walk comes to next. */
 static int mend(struct emmap_queue *q, struct walk *walk, struct queue_place limit,
                 uint64_t limit_n, struct queue_damage *damage) {
@@ -184,14 +174,16 @@ static bool is_gone(enum queue_state_kind kind) {
     return kind == QUEUE_DONE || kind == QUEUE_VOID;
 }
 
-/* The head over all at its start that is gone, where the record at done counts as gone. */
+/* The head over what is gone at its start, where the record at done counts as gone: so many records
+ * at once, the next who comes goes on. */
+enum { HEAD_AT_ONCE = 2000 };
 static int advance_head(struct emmap_queue *q, struct queue_step *step, uint64_t done,
                         uint64_t gap_n, uint64_t gap_bytes) {
     struct emmap_disk_live *live = queue_live(q);
     const uint64_t cursor = queue_get(&live->cursor);
     struct walk walk = {.at = head_of(q), .n = queue_get(&live->head_n)};
     struct queue_record record;
-    while (walk.at.pos < cursor) {
+    for (unsigned i = 0; walk.at.pos < cursor && i < HEAD_AT_ONCE; i++) {
         int rc = queue_record_at(q, true, walk.at, &record);
         if (rc == EMMAP_E_CORRUPT) {
             struct queue_damage damage;
@@ -216,12 +208,51 @@ static int advance_head(struct emmap_queue *q, struct queue_step *step, uint64_t
     return 0;
 }
 
+/* What is gone at the head is left to whoever comes next. */
+static bool head_lags(struct emmap_queue *q) {
+    struct queue_record record;
+    return queue_get(&queue_live(q)->window_n) > 0 &&
+           queue_record_at(q, true, head_of(q), &record) == 0 &&
+           is_gone(queue_kind(queue_get(record.state)));
+}
+
+static int go_on_with_head(struct emmap_queue *q) {
+    struct emmap_disk_live *live = queue_live(q);
+    struct queue_step step = {0};
+    const int rc = advance_head(q, &step, 0, queue_get(&live->gap_n), queue_get(&live->gap_bytes));
+    if (rc) return rc;
+    queue_do(q, &step);
+    queue_free_behind(q);
+    return 0;
+}
+
+/* Between the turns others have the lock. */
+static void catch_up(struct emmap_queue *q) {
+    bool lags = true;
+    while (lags && queue_lock(q, true) == 0) {
+        lags = head_lags(q);
+        if (queue_unlock(q, lags ? go_on_with_head(q) : 0)) return;
+    }
+}
+
+/* How many in the window came back, one more or less; and where the first of them is, or was: known
+ * as long as no other OS process changes their number. */
+static void count_returned(struct emmap_queue *q, struct queue_step *step, bool one_more,
+                           struct queue_place at) {
+    struct emmap_disk_live *live = queue_live(q);
+    const uint64_t n = queue_get(&live->returned_n), next = one_more ? n + 1 : less(n, 1);
+    if (one_more && (n == 0 || (q->returned_seen == n && at.pos < q->returned_at.pos)))
+        q->returned_at = at;
+    if (n == 0 || q->returned_seen == n) q->returned_seen = next;
+    queue_set(step, &live->returned_n, next);
+}
+
 /* A message of the window is done. */
 static int end_claim(struct emmap_queue *q, const struct queue_record *record, bool returned) {
     struct emmap_disk_live *live = queue_live(q);
     struct queue_step step = {0};
     queue_set(&step, record->state, queue_state(QUEUE_DONE, 0));
-    if (returned) queue_set(&step, &live->returned_n, less(queue_get(&live->returned_n), 1));
+    if (returned) count_returned(q, &step, false, record->at);
     const int rc = advance_head(q, &step, record->at.pos, queue_get(&live->gap_n) + 1,
                                 queue_get(&live->gap_bytes) + record->end.pos - record->at.pos);
     if (rc) return rc;
@@ -230,11 +261,9 @@ static int end_claim(struct emmap_queue *q, const struct queue_record *record, b
     return 0;
 }
 
-/* The first message that came back; EMMAP_E_EMPTY. */
-static int find_returned(struct emmap_queue *q, bool wait, struct queue_record *record) {
-    struct emmap_disk_live *live = queue_live(q);
-    const uint64_t cursor = queue_get(&live->cursor);
-    struct queue_place at = head_of(q);
+static int find_returned_from(struct emmap_queue *q, bool wait, struct queue_place at,
+                              struct queue_record *record) {
+    const uint64_t cursor = queue_get(&queue_live(q)->cursor);
     for (unsigned i = 0; at.pos < cursor; i++) {
         if (!wait && i > PASSES) return -EAGAIN;
         int rc = queue_record_at(q, wait, at, record);
@@ -247,8 +276,23 @@ static int find_returned(struct emmap_queue *q, bool wait, struct queue_record *
         if (queue_kind(queue_get(record->state)) == QUEUE_READY) return 0;
         at = record->end;
     }
-    pm_set64(&live->returned_n, 0);
     return EMMAP_E_EMPTY;
+}
+
+/* The first message that came back; EMMAP_E_EMPTY. */
+static int find_returned(struct emmap_queue *q, bool wait, struct queue_record *record) {
+    struct emmap_disk_live *live = queue_live(q);
+    const uint64_t n = queue_get(&live->returned_n);
+    const struct queue_place head = head_of(q);
+    const bool known = q->returned_seen == n && q->returned_at.pos >= head.pos;
+    int rc = find_returned_from(q, wait, known ? q->returned_at : head, record);
+    if (rc == EMMAP_E_EMPTY && known) rc = find_returned_from(q, wait, head, record);
+    if (rc == EMMAP_E_EMPTY) pm_set64(&live->returned_n, 0);
+    if (rc == 0) {
+        q->returned_at = record->at;
+        q->returned_seen = n;
+    }
+    return rc;
 }
 
 /* -------------------------------------------------------------------------------------- taking */
@@ -320,6 +364,7 @@ static int take_ready(struct emmap_queue *q, bool wait, uint8_t *buf, uint64_t r
     move(q, &step, &walk);
     queue_do(q, &step);
     queue_free_behind(q);
+    if (open && head_lags(q)) (void)go_on_with_head(q);
     return got == 0 ? rc : 0;
 }
 
@@ -401,7 +446,7 @@ static int claim_next(struct emmap_queue *q, bool wait, enum queue_state_kind ki
         const int rc = find_returned(q, wait, record);
         if (rc == 0) {
             queue_set(&step, record->state, queue_state(kind, q->owner));
-            queue_set(&step, &live->returned_n, less(queue_get(&live->returned_n), 1));
+            count_returned(q, &step, false, record->at);
             queue_do(q, &step);
             return 0;
         }
@@ -445,7 +490,7 @@ static void give_back_claim(struct emmap_queue *q, const struct queue_record *re
         queue_set(&step, &live->cursor_slot, queue_get(&live->head_slot));
         queue_set(&step, &live->window_n, 0);
     } else {
-        queue_set(&step, &live->returned_n, queue_get(&live->returned_n) + 1);
+        count_returned(q, &step, true, record->at);
     }
     queue_do(q, &step);
 }
@@ -513,6 +558,7 @@ int queue_finish_surely(struct emmap_queue *q, const struct queue_message *messa
                         enum queue_state_kind held, bool done) {
     int rc = queue_lock_surely(q);
     if (rc == 0) rc = queue_unlock(q, end_held(q, message, held, done));
+    if (rc == 0 && held != QUEUE_FILLING) catch_up(q);
     if (may_end_later(rc)) owe(q, message, held, done && held != QUEUE_FILLING);
     return rc;
 }
@@ -523,8 +569,11 @@ void queue_return_later(struct emmap_queue *q, const struct queue_message *messa
 }
 
 int queue_ack(struct emmap_queue *q, bool wait, const struct queue_message *message) {
-    const int rc = queue_lock(q, wait);
-    return rc ? rc : queue_unlock(q, end_held(q, message, QUEUE_LEASED, true));
+    int rc = queue_lock(q, wait);
+    if (rc) return rc;
+    rc = queue_unlock(q, end_held(q, message, QUEUE_LEASED, true));
+    if (rc == 0 && wait) catch_up(q);
+    return rc;
 }
 
 int queue_return(struct emmap_queue *q, bool wait, const struct queue_message *message) {
@@ -643,6 +692,7 @@ int queue_take_this(struct emmap_queue *q, bool wait, const struct queue_message
     move(q, &step, &walk);
     queue_do(q, &step);
     queue_free_behind(q);
+    if (head_lags(q)) (void)go_on_with_head(q);
     return queue_unlock(q, 0);
 }
 
@@ -710,42 +760,66 @@ int queue_drop(struct emmap_queue *q, uint64_t until) {
 
 enum { EVERYBODY = QUEUE_PARTICIPANTS + 1 };
 
-/* Claims of one participant, or of all that are dead: LEASED is to be taken again, TAKING is gone. */
-void queue_reap_claims(struct emmap_queue *q, unsigned participant) {
+/* What a dead one has claimed: LEASED is to be taken again, TAKING is gone. */
+static void reap(struct emmap_queue *q, const struct queue_record *record, bool leased) {
     struct emmap_disk_live *live = queue_live(q);
-    const uint64_t cursor = queue_get(&live->cursor);
-    struct queue_place at = head_of(q);
+    struct queue_step step = {0};
+    if (leased) {
+        queue_set(&step, record->state, queue_state(QUEUE_READY, 0));
+        count_returned(q, &step, true, record->at);
+    } else {
+        queue_set(&step, record->state, queue_state(QUEUE_DONE, 0));
+        queue_set(&step, &live->gap_n, queue_get(&live->gap_n) + 1);
+        queue_set(&step, &live->gap_bytes,
+                  queue_get(&live->gap_bytes) + record->end.pos - record->at.pos);
+    }
+    queue_do(q, &step);
+}
+
+/* Claims of one participant, or of all that are dead, in so many records from a place on; the place
+ * becomes where to go on. true: that is the end of the window. */
+static bool reap_some(struct emmap_queue *q, unsigned participant, struct queue_place *at,
+                      unsigned most) {
+    const uint64_t cursor = queue_get(&queue_live(q)->cursor);
     struct queue_record record;
-    bool gone = false;
-    while (at.pos < cursor) {
-        const int rc = queue_record_at(q, true, at, &record);
-        if (rc == EMMAP_E_CORRUPT && queue_resync(q, &at, cursor_of(q)) == 0) continue;
-        if (rc) break;
+    for (unsigned i = 0; at->pos < cursor; i++) {
+        if (i == most) return false;
+        const int rc = queue_record_at(q, true, *at, &record);
+        if (rc == EMMAP_E_CORRUPT && queue_resync(q, at, cursor_of(q)) == 0) continue;
+        if (rc) return true;
         const uint64_t state = queue_get(record.state);
         const enum queue_state_kind kind = queue_kind(state);
         const unsigned owner = (unsigned)(state >> 16 & 0xFFFF);
-        at = record.end;
+        *at = record.end;
         if (kind != QUEUE_LEASED && kind != QUEUE_TAKING) continue;
         if (participant < QUEUE_PARTICIPANTS && owner != participant) continue;
         if (participant != EVERYBODY && queue_is_alive(q, owner, state >> 32)) continue;
-        struct queue_step step = {0};
-        if (kind == QUEUE_LEASED) {
-            queue_set(&step, record.state, queue_state(QUEUE_READY, 0));
-            queue_set(&step, &live->returned_n, queue_get(&live->returned_n) + 1);
-        } else {
-            queue_set(&step, record.state, queue_state(QUEUE_DONE, 0));
-            queue_set(&step, &live->gap_n, queue_get(&live->gap_n) + 1);
-            queue_set(&step, &live->gap_bytes,
-                      queue_get(&live->gap_bytes) + record.end.pos - record.at.pos);
-            gone = true;
-        }
-        queue_do(q, &step);
+        reap(q, &record, kind == QUEUE_LEASED);
     }
-    struct queue_step step = {0};
-    if (gone &&
-        advance_head(q, &step, 0, queue_get(&live->gap_n), queue_get(&live->gap_bytes)) == 0)
-        queue_do(q, &step);
-    queue_free_behind(q);
+    return true;
+}
+
+void queue_reap_claims(struct emmap_queue *q, unsigned participant) {
+    struct queue_place at = head_of(q);
+    (void)reap_some(q, participant, &at, UINT32_MAX);
+    if (head_lags(q)) (void)go_on_with_head(q);
+}
+
+/* Who dies in a claim, while others live on, is found by those who find the window open: once a
+ * second it is looked through, some records at a time. */
+enum { LOOK_MS = 1000, LOOK_AT_ONCE = 500 };
+void queue_look_for_dead(struct emmap_queue *q) {
+    if (!q->multi_os || queue_get(&queue_live(q)->window_n) == 0) return;
+    const struct queue_place head = head_of(q);
+    if (q->reap_at.pos == 0) {
+        const uint64_t now = os_now_ms();
+        if (now - q->reap_ms < LOOK_MS) return;
+        q->reap_ms = now;
+    }
+    if (q->reap_at.pos < head.pos) q->reap_at = head;
+    if (reap_some(q, QUEUE_PARTICIPANTS, &q->reap_at, LOOK_AT_ONCE))
+        q->reap_at = (struct queue_place){0, 0};
+    if (head_lags(q)) (void)go_on_with_head(q);
 }
 
 void queue_reap_window(struct emmap_queue *q) {
@@ -766,9 +840,8 @@ void queue_reap_window(struct emmap_queue *q) {
             pm_set64(record.state, queue_state(QUEUE_READY, 0));
     }
     pm_set64(&live->returned_n, ready);
-    struct queue_step step = {0};
-    if (advance_head(q, &step, 0, queue_get(&live->gap_n), queue_get(&live->gap_bytes)) == 0)
-        queue_do(q, &step);
+    while (head_lags(q) && go_on_with_head(q) == 0)
+        ;
     queue_free_behind(q);
 }
 
