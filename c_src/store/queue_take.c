@@ -13,6 +13,14 @@
 
 enum { PASSES = 4096 };
 
+/* So many records of a window are passed in one turn; in test builds few, so that small windows take
+ * several. */
+#ifdef EMMAP_TESTING
+enum { HEAD_AT_ONCE = 3, LOOK_AT_ONCE = 2 };
+#else
+enum { HEAD_AT_ONCE = 2000, LOOK_AT_ONCE = 500 };
+#endif
+
 static struct queue_place place_of(const emmap_disk_word *pos, const emmap_disk_word *slot) {
     return (struct queue_place){.pos = queue_get(pos), .slot = queue_get(slot)};
 }
@@ -176,7 +184,6 @@ static bool is_gone(enum queue_state_kind kind) {
 
 /* The head over what is gone at its start, where the record at done counts as gone: so many records
  * at once, the next who comes goes on. */
-enum { HEAD_AT_ONCE = 2000 };
 static int advance_head(struct emmap_queue *q, struct queue_step *step, uint64_t done,
                         uint64_t gap_n, uint64_t gap_bytes) {
     struct emmap_disk_live *live = queue_live(q);
@@ -807,7 +814,7 @@ void queue_reap_claims(struct emmap_queue *q, unsigned participant) {
 
 /* Who dies in a claim, while others live on, is found by those who find the window open: once a
  * second it is looked through, some records at a time. */
-enum { LOOK_MS = 1000, LOOK_AT_ONCE = 500 };
+enum { LOOK_MS = 1000 };
 void queue_look_for_dead(struct emmap_queue *q) {
     if (!q->multi_os || queue_get(&queue_live(q)->window_n) == 0) return;
     const struct queue_place head = head_of(q);

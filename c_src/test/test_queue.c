@@ -295,6 +295,68 @@ static void a_large_message_is_not_copied_under_one_lock(void **state) {
     await_no_regions();
 }
 
+/* Of messages that others have taken meanwhile. */
+static void a_long_window_is_passed_in_turns(void **state) {
+    (void)state;
+    enum { MANY = 1000 };
+    uint8_t buf[4000];
+    struct emmap_queue *q = open_queue(support_path("q"), MAKE);
+    struct queue_message first;
+    struct locks locks = {.q = q};
+    for (uint64_t id = 0; id < MANY; id++)
+        assert_ok(push_id(q, id, 100));
+    assert_ok(queue_claim(q, true, buf, sizeof buf, &first));
+    for (uint64_t id = 1; id < MANY; id++)
+        assert_ok(take_id(q, id, 100));
+    assert_int_equal(queue_get(&queue_live(q)->window_n), MANY);
+    os_record_to(count_locks, &locks);
+    assert_ok(queue_ack(q, true, &first));
+    os_record_to(NULL, NULL);
+    assert_true(locks.n > MANY / 10);
+    assert_int_equal(queue_get(&queue_live(q)->window_n), 0);
+    agrees(q);
+    /* One that may not wait leaves the rest to the next. */
+    for (uint64_t id = 0; id < 20; id++)
+        assert_ok(push_id(q, id, 100));
+    assert_ok(queue_claim(q, true, buf, sizeof buf, &first));
+    for (uint64_t id = 1; id < 12; id++)
+        assert_ok(take_id(q, id, 100));
+    assert_ok(queue_ack(q, false, &first));
+    assert_true(queue_get(&queue_live(q)->window_n) > 0);
+    agrees(q);
+    for (uint64_t id = 12; id < 20; id++)
+        assert_ok(take_id(q, id, 100));
+    assert_int_equal(queue_get(&queue_live(q)->window_n), 0);
+    agrees(q);
+    emmap_queue_close(q);
+    await_no_regions();
+}
+
+static void what_came_back_comes_in_its_order(void **state) {
+    (void)state;
+    uint8_t buf[4000];
+    struct emmap_queue *q = open_queue(support_path("q"), MAKE);
+    struct queue_message claim[10];
+    for (uint64_t id = 0; id < 12; id++)
+        assert_ok(push_id(q, id, 100));
+    for (unsigned i = 0; i < 10; i++)
+        assert_ok(queue_claim(q, true, buf, sizeof buf, &claim[i]));
+    assert_ok(queue_return(q, true, &claim[6]));
+    assert_ok(queue_return(q, true, &claim[8]));
+    assert_ok(queue_return(q, true, &claim[3])); /* before the first that had come back */
+    assert_ok(take_id(q, 3, 100));
+    assert_ok(queue_return(q, true, &claim[1]));
+    assert_ok(take_id(q, 1, 100));
+    assert_ok(take_id(q, 6, 100));
+    assert_ok(queue_return(q, true, &claim[5]));
+    assert_ok(take_id(q, 5, 100));
+    assert_ok(take_id(q, 8, 100));
+    assert_ok(take_id(q, 10, 100));
+    agrees(q);
+    emmap_queue_close(q);
+    await_no_regions();
+}
+
 struct passage {
     struct emmap_queue *q;
     _Atomic unsigned seen;
@@ -679,6 +741,8 @@ int main(void) {
         TEST(many_queues_share_the_addresses),
         TEST(a_large_message_is_not_copied_under_one_lock),
         TEST(who_looks_at_large_ones_sees_them_whole_or_not),
+        TEST(a_long_window_is_passed_in_turns),
+        TEST(what_came_back_comes_in_its_order),
         TEST(where_no_bytes_can_be_locked_claims_come_back),
         TEST(a_copied_file_is_recovered),
         TEST(after_a_reboot_it_is_recovered),
