@@ -12,7 +12,7 @@
          queue_open/7, queue_close/1, queue_push/2, queue_push_deflated/2, queue_push_many/3,
          queue_take/1, queue_take_many/3, queue_claim/1, queue_ack/1, queue_return/1,
          queue_lose/1, queue_peek/4, queue_length/1, queue_erase/1, queue_set_max/2, queue_flush/1,
-         queue_info/1, queue_unlinked/1, queue_sync/1, queue_sync_join/1, queue_sync_leave/2,
+         queue_info/1, queue_unlinked/1, queue_sync_join/1, queue_sync_leave/2,
          queue_interval/2]).
 -export_type([handle/0, badarg/0]).
 
@@ -26,7 +26,7 @@
        queue_open/7, queue_close/1, queue_push/2, queue_push_deflated/2, queue_push_many/3,
        queue_take/1, queue_take_many/3, queue_claim/1, queue_ack/1, queue_return/1,
        queue_lose/1, queue_peek/4, queue_length/1, queue_erase/1, queue_set_max/2, queue_flush/1,
-       queue_info/1, queue_unlinked/1, queue_sync/1, queue_sync_join/1, queue_sync_leave/2,
+       queue_info/1, queue_unlinked/1, queue_sync_join/1, queue_sync_leave/2,
        queue_interval/2]).
 -on_load(init/0).
 
@@ -250,9 +250,6 @@ queue_unlinked(_Handle) -> erlang:nif_error(not_loaded).
 
 -spec queue_info(handle()) -> {ok, map()} | failed().
 queue_info(_Handle) -> erlang:nif_error(not_loaded).
-
--spec queue_sync(handle()) -> ok | again | failed().
-queue_sync(_Handle) -> erlang:nif_error(not_loaded).
 
 -spec queue_sync_join(handle()) -> ok | {wait, reference()} | again | failed().
 queue_sync_join(_Handle) -> erlang:nif_error(not_loaded).

@@ -23,7 +23,7 @@
 %% Calls whose result is a bare term ({@link pop/1}, {@link length/1}, ...) raise
 %% `error({emmap, Reason})'; the others answer `{error, Reason}': `closed', `full', `too_big',
 %% `{sync_failed, Posix}', `truncated', `busy' (another OS process, or the writer of a large message, has
-%% held the queue up for 5 s), `unsafe_term', `corrupt', or as `file' has it. See {@link emmap:format_error/1}.
+%% held the queue up for `lock_timeout'), `unsafe_term', `corrupt', or as `file' has it. See {@link emmap:format_error/1}.
 %%
 %% `corrupt' of a single call: the message that it took is whole, and no term; it is gone. Of all calls:
 %% the queue's own words make no sense; close it, and the next open recovers. A message that is damaged is
@@ -47,13 +47,14 @@
 -export_type([queue/0, options/0, option/0, reason/0, info/0]).
 
 -record(emmap_queue, {handle :: emmap_nif:handle(), durability = process :: process | sync,
-                      compressed = 0 :: 0..9, safe = false :: boolean()}).
+                      compressed = 0 :: 0..9, safe = false :: boolean(),
+                      lock_timeout = 5000 :: pos_integer()}).
 
 -opaque queue() :: #emmap_queue{}.
 -type reason() :: atom() | {sync_failed, atom()}.
 -type options() :: #{option() => term()} | [atom() | {atom(), term()}].
 -type option() :: create | size | max_size | max_message | durability | mode | compressed | safe
-                | multi_os | fixed_size | private | auto_unlink | force.
+                | lock_timeout | multi_os | fixed_size | private | auto_unlink | force.
 %% <ul>
 %% <li>`create' (true): make the file, and its folder, if it is missing.</li>
 %% <li>`size' (1 MiB): of a new file, a wish, from which the size of its segments follows. With
@@ -69,6 +70,8 @@
 %%     become smaller by it.</li>
 %% <li>`safe' (true with multi_os, else false): make no new atoms when a message is decoded. What
 %%     would make one stays first: `{error, unsafe_term}', until a handle without it takes it.</li>
+%% <li>`lock_timeout' (5000): how many milliseconds a call of this handle waits for another OS process that
+%%     keeps the queue, or for the writer of a large message, before it answers `{error, busy}'.</li>
 %% <li>`multi_os' (false): other OS processes may open the queue at the same time, with this option.
 %%     Without it a second one gets `{error, locked}'. A second open in the same VM is
 %%     another handle on the same queue, and may have this option only if the first has it.</li>
@@ -86,7 +89,6 @@
 -define(IS_QUEUE(H), #emmap_queue{handle = H}).
 -define(BADARG(Bad, Args), error(badarg, Args, emmap_error:info(Bad))).
 -define(NO_QUEUE(Args), ?BADARG({badarg, 1, not_a_queue}, Args)).
--define(LOCK_TIMEOUT_MS, 5000).
 -define(SYNC_WAIT_MS, 300).
 -define(MOST_BYTES, 1 bsl 30). % of a message
 
@@ -146,7 +148,8 @@ open_file(Name, Map) ->
     case emmap_nif:queue_open(Name, Flags, Get(mode, 0), Get(size, 0), Max, Get(max_message, 0), Safe) of
         {ok, Handle, _Existed} ->
             opened(Name, Handle, Get(durability, process),
-                   #emmap_queue{handle = Handle, compressed = Get(compressed, 0), safe = Safe});
+                   #emmap_queue{handle = Handle, compressed = Get(compressed, 0), safe = Safe,
+                                lock_timeout = Get(lock_timeout, 5000)});
         {error, locked} = Error ->
             logger:warning("emmap_queue: ~ts is open in OS process ~s", [Name, owner(Name)]),
             Error;
@@ -220,6 +223,7 @@ option(max_size, N) -> is(N =:= infinity orelse ?IS_SIZE(N) andalso N > 0);
 option(max_message, N) -> is(?IS_SIZE(N) andalso N > 0);
 option(mode, N) -> is(is_integer(N) andalso N > 0 andalso N =< 8#7777);
 option(compressed, N) -> is(is_integer(N) andalso N >= 0 andalso N =< 9);
+option(lock_timeout, Ms) -> is(is_integer(Ms) andalso Ms > 0 andalso Ms < 1 bsl 32);
 option(durability, {interval, Ms}) -> is(is_integer(Ms) andalso Ms > 0 andalso Ms < 1 bsl 32);
 option(durability, D) -> is(D =:= process orelse D =:= sync);
 option(max_inc_size, N) -> ignored(?IS_SIZE(N));
@@ -250,7 +254,7 @@ flush(Q) -> ?NO_QUEUE([Q]).
 %% After `{error, {sync_failed, Reason}}' all syncs of this queue fail, until it has been closed and
 %% opened again by all: the disk has refused what it was given.
 -spec sync(queue()) -> ok | {error, reason()}.
-sync(?IS_QUEUE(H)) -> _ = tell_unlinked(H), sync_pushed(H);
+sync(?IS_QUEUE(H) = Q) -> _ = tell_unlinked(H), sync_pushed(Q);
 sync(Q) -> ?NO_QUEUE([Q]).
 
 %% Once for each handle.
@@ -350,27 +354,27 @@ push(?IS_QUEUE(_) = Q, Term, Level) ->
 push(Q, Term, Level) ->
     ?NO_QUEUE([Q, Term, Level]).
 
-pushed(again, Q, Push) -> pushed(again(Push), Q, Push);
-pushed(ok, #emmap_queue{durability = sync, handle = H}, _Push) -> sync_pushed(H);
+pushed(again, Q, Push) -> pushed(again(Push, Q), Q, Push);
+pushed(ok, #emmap_queue{durability = sync} = Q, _Push) -> sync_pushed(Q);
 pushed(Result, _Q, _Push) -> Result.
 
 %% Together with the others that wait for the disk: one syncs for all that have come by then.
-sync_pushed(H) ->
+sync_pushed(?IS_QUEUE(H) = Q) ->
     case emmap_nif:queue_sync_join(H) of
-        {wait, Ref} -> synced(H, Ref);
-        again -> with_again(fun() -> sync_pushed(H) end);
+        {wait, Ref} -> synced(Q, Ref);
+        again -> with_again(fun() -> sync_pushed(Q) end, Q);
         Result -> Result
     end.
 
 %% Who was to be the next to sync may have died.
-synced(H, Ref) ->
+synced(?IS_QUEUE(H) = Q, Ref) ->
     receive
-        {emmap_queue, Ref, again} -> sync_pushed(H);
+        {emmap_queue, Ref, again} -> sync_pushed(Q);
         {emmap_queue, Ref, Result} -> Result
     after ?SYNC_WAIT_MS ->
         case emmap_nif:queue_sync_leave(H, Ref) of
-            true -> sync_pushed(H);
-            false -> receive {emmap_queue, Ref, again} -> sync_pushed(H);
+            true -> sync_pushed(Q);
+            false -> receive {emmap_queue, Ref, again} -> sync_pushed(Q);
                              {emmap_queue, Ref, Result} -> Result
                      end
         end
@@ -379,10 +383,10 @@ synced(H, Ref) ->
 %% @doc Appends the terms of a list, in their order. `{error, Reason}': none of them was; `{error, {N,
 %% Reason}}': the first N are in the queue. Up to 32 KiB, or 256 terms, appear at once.
 -spec push_many(queue(), [term()]) -> ok | {error, reason() | {pos_integer(), reason()}}.
-push_many(#emmap_queue{compressed = Level, handle = H} = Q, Terms) ->
+push_many(#emmap_queue{compressed = Level} = Q, Terms) ->
     case is_proper(Terms) of
         true when Level > 0 -> push_each(Q, Terms, 0);
-        true -> pushed_many(push_list(H, Terms, 0), Q);
+        true -> pushed_many(push_list(Q, Terms, 0), Q);
         false -> ?BADARG({badarg, 2, not_terms}, [Q, Terms])
     end;
 push_many(Q, Terms) ->
@@ -393,26 +397,26 @@ is_proper(List) -> is_list(List) andalso try erlang:length(List) >= 0 catch erro
 %% Those that went are promised to be on the disk, even if others did not.
 pushed_many({error, Reason}, _Q) when not is_tuple(Reason) ->
     {error, Reason};
-pushed_many(Result, #emmap_queue{durability = sync, handle = H}) ->
-    case sync_pushed(H) of
+pushed_many(Result, #emmap_queue{durability = sync} = Q) ->
+    case sync_pushed(Q) of
         ok -> Result;
         {error, _} = Error -> Error
     end;
 pushed_many(Result, _Q) ->
     Result.
 
-push_list(H, Terms, Done) ->
-    push_list(H, Terms, Done, 0, erlang:monotonic_time(millisecond) + ?LOCK_TIMEOUT_MS).
+push_list(Q, Terms, Done) ->
+    push_list(Q, Terms, Done, 0, until(Q)).
 
-push_list(H, Terms, Done, Tries, Until) ->
+push_list(?IS_QUEUE(H) = Q, Terms, Done, Tries, Until) ->
     case emmap_nif:queue_push_many(H, Terms, Done) of
         {again, Rest, N} when N > Done -> % some went: a new wait
-            push_list(H, Rest, N);
+            push_list(Q, Rest, N);
         {again, Rest, N} ->
             case erlang:monotonic_time(millisecond) > Until of
                 true when N > 0 -> {error, {N, busy}};
                 true -> {error, busy};
-                false -> wait(Tries), push_list(H, Rest, N, Tries + 1, Until)
+                false -> wait(Tries), push_list(Q, Rest, N, Tries + 1, Until)
             end;
         Result ->
             Result
@@ -435,22 +439,22 @@ take(?IS_QUEUE(H) = Q) ->
     case emmap_nif:queue_take(H) of
         {ok, _} = Taken -> Taken;
         empty -> empty;
-        again -> taken(again(fun() -> emmap_nif:queue_take(H) end), Q);
+        again -> taken(again(fun() -> emmap_nif:queue_take(H) end, Q), Q);
         Other -> taken(Other, Q)
     end;
 take(Q) ->
     ?NO_QUEUE([Q]).
 
 taken({deflated, Deflated}, Q) -> told_inflated(Deflated, Q);
-taken(claim, Q) -> take_claimed(claim(Q));
-taken({deflated, Claim, Deflated}, Q) -> take_claimed(claimed(Claim, Deflated, Q));
+taken(claim, Q) -> take_claimed(claim(Q), Q);
+taken({deflated, Claim, Deflated}, Q) -> take_claimed(claimed(Claim, Deflated, Q), Q);
 taken(Result, _Q) -> Result.
 
 %% A message that is not taken before it has been seen into.
-take_claimed(Claimed) ->
+take_claimed(Claimed, Q) ->
     case Claimed of
         {ok, Claim, Term} ->
-            case ack(Claim) of
+            case ack(Claim, Q) of
                 ok -> {ok, Term};
                 {error, _} = Error -> Error
             end;
@@ -487,7 +491,7 @@ limit(_) -> option.
 take_list(_Q, 0, _Bytes, Taken) ->
     lists:reverse(Taken);
 take_list(?IS_QUEUE(H) = Q, N, Bytes, Taken) ->
-    case with_again(fun() -> emmap_nif:queue_take_many(H, min(N, ?BATCH), min(Bytes, ?BATCH_BYTES)) end) of
+    case with_again(fun() -> emmap_nif:queue_take_many(H, min(N, ?BATCH), min(Bytes, ?BATCH_BYTES)) end, Q) of
         {ok, Terms, _} when Taken =:= [], erlang:length(Terms) =:= N ->
             Terms;
         {ok, Terms, Used} ->
@@ -498,9 +502,9 @@ take_list(?IS_QUEUE(H) = Q, N, Bytes, Taken) ->
         {large, Len} when Taken =:= []; Len =< Bytes ->
             take_one(take(Q), Q, N, less(Bytes, Len), Taken);
         {claim, Len} ->
-            take_one(take_claimed(claim(Q)), Q, N, less(Bytes, Len), Taken);
+            take_one(take_claimed(claim(Q), Q), Q, N, less(Bytes, Len), Taken);
         {deflated, Claim, Deflated} ->
-            take_one(take_claimed(claimed(Claim, Deflated, Q)), Q, N, less(Bytes, byte_size(Deflated)),
+            take_one(take_claimed(claimed(Claim, Deflated, Q), Q), Q, N, less(Bytes, byte_size(Deflated)),
                      Taken);
         {error, _} = Error when Taken =:= [] ->
             Error;
@@ -578,13 +582,13 @@ try_pop_and_purge(Q, F) -> try_pop(Q, F).
 
 claimed(Q, F) ->
     case claim(Q) of
-        {ok, Claim, Term} -> run(Claim, Term, F);
+        {ok, Claim, Term} -> run(Q, Claim, Term, F);
         empty -> empty;
         {error, Reason} -> error({emmap, Reason})
     end.
 
 claim(?IS_QUEUE(H) = Q) ->
-    case with_again(fun() -> emmap_nif:queue_claim(H) end) of
+    case with_again(fun() -> emmap_nif:queue_claim(H) end, Q) of
         {deflated, Claim, Deflated} -> claimed(Claim, Deflated, Q);
         Other -> Other
     end.
@@ -592,20 +596,20 @@ claim(?IS_QUEUE(H) = Q) ->
 claimed(Claim, Deflated, Q) ->
     case told_inflated(Deflated, Q) of
         {ok, Term} -> {ok, Claim, Term};
-        {error, corrupt} = Error -> _ = ack(Claim), Error;
-        {error, _} = Error -> _ = return(Claim), Error
+        {error, corrupt} = Error -> _ = ack(Claim, Q), Error;
+        {error, _} = Error -> _ = return(Claim, Q), Error
     end.
 
-ack(Claim) -> with_again(fun() -> emmap_nif:queue_ack(Claim) end).
-return(Claim) -> with_again(fun() -> emmap_nif:queue_return(Claim) end).
+ack(Claim, Q) -> with_again(fun() -> emmap_nif:queue_ack(Claim) end, Q).
+return(Claim, Q) -> with_again(fun() -> emmap_nif:queue_return(Claim) end, Q).
 
-run(Claim, Term, F) ->
+run(Q, Claim, Term, F) ->
     try F(Term) of
-        {ack, Result} -> ended(ack(Claim), Result);
-        {return, Result} -> ended(return(Claim), Result)
+        {ack, Result} -> ended(ack(Claim, Q), Result);
+        {return, Result} -> ended(return(Claim, Q), Result)
     catch
         Class:Reason:Stack ->
-            _ = return(Claim),
+            _ = return(Claim, Q),
             erlang:raise(Class, Reason, Stack)
     end.
 
@@ -651,7 +655,7 @@ fold(Q, Backwards, Pos, Slot, Acc, F) ->
     end.
 
 look(?IS_QUEUE(H) = Q, Backwards, Pos, Slot) ->
-    case with_again(fun() -> emmap_nif:queue_peek(H, Backwards, Pos, Slot) end) of
+    case with_again(fun() -> emmap_nif:queue_peek(H, Backwards, Pos, Slot) end, Q) of
         {deflated, Deflated, NextPos, NextSlot} ->
             case inflated(Deflated, Q) of
                 {ok, Term} -> {ok, Term, NextPos, NextSlot};
@@ -663,8 +667,8 @@ look(?IS_QUEUE(H) = Q, Backwards, Pos, Slot) ->
 
 %% @doc How many messages there are, those that {@link try_pop/2} works on included.
 -spec length(queue()) -> non_neg_integer().
-length(?IS_QUEUE(H)) ->
-    case with_again(fun() -> emmap_nif:queue_length(H) end) of
+length(?IS_QUEUE(H) = Q) ->
+    case with_again(fun() -> emmap_nif:queue_length(H) end, Q) of
         N when is_integer(N) -> N;
         {error, Reason} -> error({emmap, Reason})
     end;
@@ -685,7 +689,7 @@ purge(Q) -> is_empty(Q).
 
 %% @doc Drops all messages, but for those that {@link try_pop/2} works on.
 -spec erase(queue()) -> ok | {error, reason()}.
-erase(?IS_QUEUE(H)) -> with_again(fun() -> emmap_nif:queue_erase(H) end);
+erase(?IS_QUEUE(H) = Q) -> with_again(fun() -> emmap_nif:queue_erase(H) end, Q);
 erase(Q) -> ?NO_QUEUE([Q]).
 
 %%--------------------------------------------------------------------------------------- server
@@ -731,16 +735,19 @@ value({ok, Term}) -> Term;
 value(empty) -> nil;
 value({error, Reason}) -> error({emmap, Reason}).
 
-with_again(Call) ->
+with_again(Call, Q) ->
     case Call() of
-        again -> again(Call);
+        again -> again(Call, Q);
         Result -> Result
     end.
 
 %% Somebody has the lock, or is still writing the message: no scheduler waits for that, this
 %% process does.
-again(Call) ->
-    again(Call, 0, erlang:monotonic_time(millisecond) + ?LOCK_TIMEOUT_MS).
+again(Call, Q) ->
+    again(Call, 0, until(Q)).
+
+until(#emmap_queue{lock_timeout = Ms}) ->
+    erlang:monotonic_time(millisecond) + Ms.
 
 again(Call, Tries, Until) ->
     wait(Tries),

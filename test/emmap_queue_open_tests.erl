@@ -258,6 +258,29 @@ a_second_handle_cannot_let_other_os_processes_in_test() ->
         [ok = emmap_queue:close(H) || H <- [Multi, Second]]
     end).
 
+%% The lock's word says that this VM has it: so nobody takes it from a dead one.
+a_call_waits_as_long_as_its_handle_says_test() ->
+    with_file(fun(File) ->
+        {ok, Brief} = emmap_queue:open(File, #{multi_os => true, lock_timeout => 50}),
+        {ok, Patient} = emmap_queue:open(File, #{multi_os => true, lock_timeout => 60000}),
+        ok = emmap_queue:push(Brief, 1),
+        {ok, Fd} = file:open(File, [read, write, raw, binary]),
+        {ok, <<Incarnation:64/little>>} = file:pread(Fd, 16384, 8),
+        ok = file:pwrite(Fd, 4096, <<((1 bsl 48) bor Incarnation):64/little>>),
+        Self = self(),
+        _ = spawn_link(fun() -> Self ! {taken, emmap_queue:take(Patient)} end),
+        ?assertEqual({error, busy}, emmap_queue:take(Brief)),
+        ?assertEqual({error, busy}, emmap_queue:push(Brief, 2)),
+        ?assertEqual({error, busy}, emmap_queue:push_many(Brief, [2, 3])),
+        ?assertError({emmap, busy}, emmap_queue:length(Brief)),
+        ok = file:pwrite(Fd, 4096, <<0:64>>),
+        ?assertEqual({ok, 1}, receive {taken, Result} -> Result end),
+        ?assertEqual(empty, emmap_queue:take(Brief)),
+        ok = file:close(Fd),
+        ok = emmap_queue:close(Brief),
+        ok = emmap_queue:close(Patient)
+    end).
+
 what_a_recovery_found_is_logged_test() ->
     with_dir(fun(Dir) ->
         File = filename:join(Dir, "q"),

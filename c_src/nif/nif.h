@@ -219,7 +219,6 @@ int nif_queue_open_types(ErlNifEnv *env);
     X(queue_flush, 1, ERL_NIF_DIRTY_JOB_IO_BOUND)         \
     X(queue_info, 1, ERL_NIF_DIRTY_JOB_IO_BOUND)          \
     X(queue_unlinked, 1, ERL_NIF_DIRTY_JOB_IO_BOUND)      \
-    X(queue_sync, 1, ERL_NIF_DIRTY_JOB_IO_BOUND)          \
     X(queue_sync_join, 1, 0)                              \
     X(queue_sync_leave, 2, 0)                             \
     X(queue_interval, 2, 0)

@@ -189,8 +189,9 @@ static bool is_dirty(void) {
 }
 
 static int push_term(ErlNifEnv *env, struct emmap_queue *q, bool dirty, ERL_NIF_TERM term,
-                     uint64_t *end, uint64_t *len) {
+                     uint64_t *len) {
     struct etf_buffer buffer;
+    uint64_t end;
     etf_buffer_init(&buffer);
     int rc = etf_encode(env, term, queue_most_bytes(q), dirty, &buffer);
     if (rc == 0) {
@@ -199,17 +200,15 @@ static int push_term(ErlNifEnv *env, struct emmap_queue *q, bool dirty, ERL_NIF_
                                   .body = buffer.tail,
                                   .body_bytes = (uint32_t)buffer.tail_len};
         *len = buffer.len + buffer.tail_len;
-        rc = queue_push(q, dirty, &data, 1, end);
+        rc = queue_push(q, dirty, &data, 1, &end);
     }
     etf_buffer_fini(&buffer);
     return rc == -EFBIG ? EMMAP_E_TOO_BIG : rc;
 }
 
-static ERL_NIF_TERM pushed(ErlNifEnv *env, struct emmap_queue *q, int rc, uint64_t end,
-                           uint64_t len) {
+static ERL_NIF_TERM pushed(ErlNifEnv *env, struct emmap_queue *q, int rc, uint64_t len) {
     if (rc) return failed(env, q, rc);
     nif_worked(env, len);
-    (void)end;
     return atoms.ok_;
 }
 
@@ -224,9 +223,9 @@ static ERL_NIF_TERM push_dirty(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv
     ERL_NIF_TERM bad;
     struct emmap_queue *q = get_queue(env, argv[0], NULL, &bad);
     if (!q) return bad;
-    uint64_t end = 0, len = 0;
-    const int rc = push_term(env, q, true, argv[1], &end, &len);
-    return pushed(env, q, rc, end, len);
+    uint64_t len = 0;
+    const int rc = push_term(env, q, true, argv[1], &len);
+    return pushed(env, q, rc, len);
 }
 
 /* queue_push(Handle, Term) -> ok | again | {error, Reason} */
@@ -236,12 +235,12 @@ ERL_NIF_TERM nif_queue_push_2(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[
     struct emmap_queue *q = get_queue(env, argv[0], &h, &bad);
     if (!q) return bad;
     if (!may_push(h)) return sync_failed(env, q);
-    uint64_t end = 0, len = 0;
-    const int rc = push_term(env, q, false, argv[1], &end, &len);
+    uint64_t len = 0;
+    const int rc = push_term(env, q, false, argv[1], &len);
     if (rc == -EAGAIN)
         return enif_schedule_nif(env, "queue_push", ERL_NIF_DIRTY_JOB_IO_BOUND, push_dirty, argc,
                                  argv);
-    return pushed(env, q, rc, end, len);
+    return pushed(env, q, rc, len);
 }
 
 /* queue_push_deflated(Handle, Binary) -> ok | again | {error, Reason}: the term's size, which is what
@@ -265,7 +264,7 @@ ERL_NIF_TERM nif_queue_push_deflated_2(ErlNifEnv *env, int argc, const ERL_NIF_T
         .body = bin.data, .body_bytes = (uint32_t)bin.size, .flags = EMMAP_QUEUE_DEFLATED};
     uint64_t end = 0;
     const int rc = queue_push(q, true, &data, 1, &end);
-    return pushed(env, q, rc, end, bin.size);
+    return pushed(env, q, rc, bin.size);
 }
 
 /* As many of the list as go in one piece. *n of them are pushed with 0. */
@@ -966,17 +965,6 @@ ERL_NIF_TERM nif_queue_unlinked_1(ErlNifEnv *env, int argc, const ERL_NIF_TERM a
 }
 
 /* ---------------------------------------------------------------------------------- durability */
-
-/* queue_sync(Handle) -> ok | {error, {sync_failed, Reason}} | {error, Reason} */
-ERL_NIF_TERM nif_queue_sync_1(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
-    (void)argc;
-    ERL_NIF_TERM bad;
-    struct emmap_queue *q = get_queue(env, argv[0], NULL, &bad);
-    uint64_t covered;
-    if (!q) return bad;
-    const int rc = queue_sync(q, &covered);
-    return rc ? failed(env, q, rc) : atoms.ok_;
-}
 
 /* Who is to sync, and has not begun by then, may be dead. */
 enum { LATE_MS = 100 };

@@ -25,7 +25,7 @@
 #include "store/queue_layout.h"
 
 /* What is copied under the lock at most: some microseconds. */
-enum { QUEUE_SMALL_BYTES = 64 << 10 };
+enum { QUEUE_SMALL_BYTES = (64 << 10) + 64 }; /* 64 KiB, and what a term of so many bytes adds */
 enum { QUEUE_WARM = 2 };
 
 /* Answers that do not leave the library: try again, the lock or a message is somebody's. */
@@ -337,6 +337,7 @@ void queue_free_behind(struct emmap_queue *q);
 void queue_touch(struct emmap_queue *q, uint64_t off, uint64_t len_bytes);
 void queue_touch_ahead(struct emmap_queue *q, uint64_t len_bytes);
 void queue_touch_next(struct emmap_queue *q);
+void queue_touch_tail(struct emmap_queue *q);
 void queue_touch_place(struct emmap_queue *q, struct queue_place place);
 int queue_allocate(struct emmap_queue *q, uint64_t slot); /* its blocks; the file grows to it */
 int queue_prepare(struct emmap_queue *q);                 /* one more warm slot; waits */

@@ -342,3 +342,12 @@ void queue_touch_next(struct emmap_queue *q) {
 void queue_touch_place(struct emmap_queue *q, struct queue_place place) {
     if (q->file) touch_place(q, place.pos, place.slot, QUEUE_SMALL_BYTES);
 }
+
+/* The kernel has made what it wrote read-only: the next push does not take the faults. Only what that
+ * writes anyway: the next sync writes each page that was touched. */
+void queue_touch_tail(struct emmap_queue *q) {
+    const struct emmap_disk_live *live = queue_live(q);
+    if (!q->file) return;
+    queue_touch(q, QUEUE_LIVE_OFF, QUEUE_PAGE);
+    touch_place(q, queue_get(&live->tail), queue_get(&live->tail_slot), sizeof(uint64_t));
+}

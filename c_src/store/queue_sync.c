@@ -99,9 +99,7 @@ static int sync_alone(struct emmap_queue *q, uint64_t *covered) {
     }
     if (rc) return rc == QUEUE_SPUN ? EMMAP_E_BUSY : rc;
     const int synced = queue_sync_file(q);
-    /* The kernel has made what it wrote read-only: the next push does not take the faults. */
-    if (q->file) queue_touch(q, QUEUE_LIVE_OFF, QUEUE_PAGE);
-    queue_touch_ahead(q, QUEUE_SMALL_BYTES);
+    queue_touch_tail(q);
     rc = queue_lock_surely(q);
     if (rc) return rc;
     struct queue_step step = {0};
