@@ -506,7 +506,10 @@ static void a_segment_without_a_header_costs_no_other(void **state) {
     assert_ok(seen->rc);
     assert_true(seen->problems > 0);
     assert_true(seen->walked.messages > 200);
-    assert_int_equal(seen->walked.messages + seen->walked.missing, 299);
+    /* Where the file is looked at as after a reboot, what is torn has become a record. */
+    assert_int_equal(seen->walked.messages + seen->walked.missing +
+                         seen->walked.by_state[EMMAP_QUEUE_VOID],
+                     299);
 }
 
 static void counts_that_disagree_are_found(void **state) {
