@@ -132,6 +132,20 @@ static void give_up(struct emmap_queue *q, uint64_t slot) {
     pm_zero(&at->segment, sizeof at->segment);
 }
 
+/* Where a segment goes on behind the seal of an earlier one, those in between, of an older epoch, were
+ * given up by the recovery that sealed it. */
+static void drop_sealed_off(struct recovery *r) {
+    uint64_t kept = 0;
+    for (uint64_t i = 0; i < r->n; i++) {
+        const struct found here = r->chain[i];
+        while (kept > 0 && r->chain[kept - 1].epoch < here.epoch &&
+               here.prev_end <= r->chain[kept - 1].start)
+            kept--;
+        r->chain[kept++] = here;
+    }
+    r->n = kept;
+}
+
 /* All segments that there may be, in their order; of two with one number the later written. */
 static void find_segments(struct recovery *r) {
     struct emmap_queue *q = r->q;
@@ -158,6 +172,7 @@ static void find_segments(struct recovery *r) {
     for (uint64_t i = 0; i < n; i++)
         if (r->n == 0 || r->chain[r->n - 1].number != r->chain[i].number)
             r->chain[r->n++] = r->chain[i];
+    drop_sealed_off(r);
     for (uint64_t i = 0; i < r->n; i++)
         r->in_slot[r->chain[i].slot] = &r->chain[i];
     for (uint64_t slot = 1; slot <= r->slots; slot++) /* nothing leads there any more */
