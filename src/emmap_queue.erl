@@ -71,7 +71,8 @@
 %% <li>`safe' (true with multi_os, else false): make no new atoms when a message is decoded. What
 %%     would make one stays first: `{error, unsafe_term}', until a handle without it takes it.</li>
 %% <li>`lock_timeout' (5000): how many milliseconds a call of this handle waits for another OS process that
-%%     keeps the queue, or for the writer of a large message, before it answers `{error, busy}'.</li>
+%%     keeps the queue, or for the writer of a large message, before it answers `{error, busy}'. (What a call
+%%     has begun, such as a large push, it ends within 5 s of its own, a sync within 10 s.)</li>
 %% <li>`multi_os' (false): other OS processes may open the queue at the same time, with this option.
 %%     Without it a second one gets `{error, locked}'. A second open in the same VM is
 %%     another handle on the same queue, and may have this option only if the first has it.</li>

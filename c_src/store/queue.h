@@ -177,6 +177,8 @@ void queue_reap_claims(struct emmap_queue *q, unsigned participant);
 void queue_reap_window(struct emmap_queue *q);
 /* Those of the dead, now and then: who finds the window open calls it. Under the lock. */
 void queue_look_for_dead(struct emmap_queue *q);
+/* The head over all that is gone at it, in turns; waits. */
+void queue_catch_up(struct emmap_queue *q);
 
 /* --------------------------------------------------------------------------- queue_stream.c */
 

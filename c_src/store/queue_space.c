@@ -215,6 +215,7 @@ static int prepare(struct emmap_queue *q) {
 }
 
 int queue_prepare(struct emmap_queue *q) {
+    queue_catch_up(q); /* what it has left is warm */
     pthread_mutex_lock(&q->space_lock);
     const int rc = prepare(q);
     pthread_mutex_unlock(&q->space_lock);
@@ -294,6 +295,7 @@ static void work(struct pool_job *job) {
     struct emmap_queue *q =
         (struct emmap_queue *)(void *)((char *)job - offsetof(struct emmap_queue, job));
     atomic_store(&q->job_waits, false);
+    queue_catch_up(q);
     if (queue_get(&queue_live(q)->warm_n) == 0)
         (void)queue_prepare(q);
     else

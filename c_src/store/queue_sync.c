@@ -188,7 +188,7 @@ static void serve(struct emmap_queue *q, uint64_t now_ms) {
     if (atomic_load(&q->owed) && now_ms - q->owed_ms >= OWED_MS) {
         q->owed_ms = now_ms;
         if (queue_lock(q, true) == 0) (void)queue_unlock(q, 0);
-    } else {
+    } else if (atomic_load(&q->interval_ms) > 0) {
         sync_due(q, now_ms);
     }
     queue_leave(q);

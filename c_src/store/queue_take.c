@@ -15,6 +15,7 @@ enum { PASSES = 4096 };
 
 /* So many records of a window are passed in one turn; in test builds few, so that small windows take
  * several. */
+enum { CATCH_UP_TRIES = 200 };
 #ifdef EMMAP_TESTING
 enum { HEAD_AT_ONCE = 3, LOOK_AT_ONCE = 2 };
 #else
@@ -215,12 +216,18 @@ static int advance_head(struct emmap_queue *q, struct queue_step *step, uint64_t
     return 0;
 }
 
-/* What is gone at the head is left to whoever comes next. */
+/* What is gone, or damaged, at the head was left to whoever comes next. */
 static bool head_lags(struct emmap_queue *q) {
     struct queue_record record;
-    return queue_get(&queue_live(q)->window_n) > 0 &&
-           queue_record_at(q, true, head_of(q), &record) == 0 &&
-           is_gone(queue_kind(queue_get(record.state)));
+    if (queue_get(&queue_live(q)->window_n) == 0) return false;
+    const int rc = queue_record_at(q, false, head_of(q), &record);
+    return rc ? rc == EMMAP_E_CORRUPT || rc == -EAGAIN
+              : is_gone(queue_kind(queue_get(record.state)));
+}
+
+/* In the background, unless it is known that nobody waits for this. */
+static void leave_lag(struct emmap_queue *q) {
+    if (head_lags(q)) queue_background(q);
 }
 
 static int go_on_with_head(struct emmap_queue *q) {
@@ -234,16 +241,24 @@ static int go_on_with_head(struct emmap_queue *q) {
 }
 
 /* Between the turns others have the lock. */
-static void catch_up(struct emmap_queue *q) {
-    bool lags = true;
-    while (lags && queue_lock(q, true) == 0) {
-        lags = head_lags(q);
-        if (queue_unlock(q, lags ? go_on_with_head(q) : 0)) return;
+void queue_catch_up(struct emmap_queue *q) {
+    bool lags = queue_get(&queue_live(q)->window_n) > 0;
+    for (unsigned tries = 0; lags && tries < CATCH_UP_TRIES;) {
+        int rc = queue_lock(q, true);
+        if (rc == QUEUE_SPUN) {
+            tries++;
+            continue;
+        }
+        if (rc) return;
+        const uint64_t head = queue_get(&queue_live(q)->head);
+        rc = queue_unlock(q, head_lags(q) ? go_on_with_head(q) : 0);
+        if (rc || queue_get(&queue_live(q)->head) == head) return;
+        lags = queue_get(&queue_live(q)->window_n) > 0;
     }
 }
 
 /* How many in the window came back, one more or less; and where the first of them is, or was: known
- * as long as no other OS process changes their number. */
+ * to an OS process that has the queue for itself. */
 static void count_returned(struct emmap_queue *q, struct queue_step *step, bool one_more,
                            struct queue_place at) {
     struct emmap_disk_live *live = queue_live(q);
@@ -265,6 +280,7 @@ static int end_claim(struct emmap_queue *q, const struct queue_record *record, b
     if (rc) return rc;
     queue_do(q, &step);
     queue_free_behind(q);
+    leave_lag(q);
     return 0;
 }
 
@@ -291,7 +307,7 @@ static int find_returned(struct emmap_queue *q, bool wait, struct queue_record *
     struct emmap_disk_live *live = queue_live(q);
     const uint64_t n = queue_get(&live->returned_n);
     const struct queue_place head = head_of(q);
-    const bool known = q->returned_seen == n && q->returned_at.pos >= head.pos;
+    const bool known = !q->multi_os && q->returned_seen == n && q->returned_at.pos >= head.pos;
     int rc = find_returned_from(q, wait, known ? q->returned_at : head, record);
     if (rc == EMMAP_E_EMPTY && known) rc = find_returned_from(q, wait, head, record);
     if (rc == EMMAP_E_EMPTY) pm_set64(&live->returned_n, 0);
@@ -332,6 +348,12 @@ static int take_returned(struct emmap_queue *q, bool wait, void *buf, uint64_t r
     return rc ? rc : end_claim(q, &record, true);
 }
 
+/* A turn of it, if the caller may wait for what is not in memory. */
+static void go_on_if(struct emmap_queue *q, bool wait) {
+    if (wait && head_lags(q)) (void)go_on_with_head(q);
+    leave_lag(q);
+}
+
 /* As many as there are and have room, in one step. */
 static int take_ready(struct emmap_queue *q, bool wait, uint8_t *buf, uint64_t room,
                       struct queue_message *messages, unsigned *n) {
@@ -358,6 +380,7 @@ static int take_ready(struct emmap_queue *q, bool wait, uint8_t *buf, uint64_t r
         if (open) break;
         pass(&walk, &record);
     }
+    if (got == 0 && open) go_on_if(q, wait);
     if (got == 0 && (rc != EMMAP_E_EMPTY || open)) return rc;
     *n = got;
     struct queue_step step = {0};
@@ -371,7 +394,7 @@ static int take_ready(struct emmap_queue *q, bool wait, uint8_t *buf, uint64_t r
     move(q, &step, &walk);
     queue_do(q, &step);
     queue_free_behind(q);
-    if (open && head_lags(q)) (void)go_on_with_head(q);
+    if (open) go_on_if(q, wait);
     return got == 0 ? rc : 0;
 }
 
@@ -461,7 +484,10 @@ static int claim_next(struct emmap_queue *q, bool wait, enum queue_state_kind ki
     }
     struct walk walk = walk_from_cursor(q);
     const int rc = next_ready(q, wait, &walk, record);
-    if (rc) return rc;
+    if (rc) {
+        go_on_if(q, wait);
+        return rc;
+    }
     if (queue_get(&live->window_n) == 0) {
         /* What was passed on the way is no part of the window. */
         move_both(q, &step, &walk);
@@ -553,7 +579,9 @@ void queue_pay(struct emmap_queue *q) {
     struct queue_owed *all = atomic_exchange(&q->owed, NULL);
     while (all) {
         struct queue_owed *next = all->next;
-        if (may_end_later(end_held(q, &all->message, all->held, all->done)))
+        const int rc = end_held(q, &all->message, all->held, all->done);
+        if (rc == EMMAP_E_CORRUPT) queue_break(q, rc);
+        if (may_end_later(rc))
             put_owed(q, all);
         else
             free(all);
@@ -565,7 +593,7 @@ int queue_finish_surely(struct emmap_queue *q, const struct queue_message *messa
                         enum queue_state_kind held, bool done) {
     int rc = queue_lock_surely(q);
     if (rc == 0) rc = queue_unlock(q, end_held(q, message, held, done));
-    if (rc == 0 && held != QUEUE_FILLING) catch_up(q);
+    if (rc == 0 && held != QUEUE_FILLING) queue_catch_up(q);
     if (may_end_later(rc)) owe(q, message, held, done && held != QUEUE_FILLING);
     return rc;
 }
@@ -579,7 +607,7 @@ int queue_ack(struct emmap_queue *q, bool wait, const struct queue_message *mess
     int rc = queue_lock(q, wait);
     if (rc) return rc;
     rc = queue_unlock(q, end_held(q, message, QUEUE_LEASED, true));
-    if (rc == 0 && wait) catch_up(q);
+    if (rc == 0 && wait) queue_catch_up(q);
     return rc;
 }
 
@@ -699,7 +727,7 @@ int queue_take_this(struct emmap_queue *q, bool wait, const struct queue_message
     move(q, &step, &walk);
     queue_do(q, &step);
     queue_free_behind(q);
-    if (head_lags(q)) (void)go_on_with_head(q);
+    go_on_if(q, wait);
     return queue_unlock(q, 0);
 }
 
@@ -758,7 +786,10 @@ int queue_drop(struct emmap_queue *q, uint64_t until) {
         int rc = queue_lock(q, true);
         if (rc) return rc;
         rc = queue_unlock(q, drop_some(q, until, &n));
-        if (rc == EMMAP_E_EMPTY) return 0;
+        if (rc == EMMAP_E_EMPTY) {
+            queue_catch_up(q);
+            return 0;
+        }
         if (rc) return rc;
     }
 }

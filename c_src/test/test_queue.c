@@ -301,6 +301,12 @@ static void a_large_message_is_not_copied_under_one_lock(void **state) {
     await_no_regions();
 }
 
+static void await_closed_window(struct emmap_queue *q) {
+    for (unsigned i = 0; i < 5000 && queue_get(&queue_live(q)->window_n) > 0; i++)
+        os_sleep_ms(1); /* in the background */
+    assert_int_equal(queue_get(&queue_live(q)->window_n), 0);
+}
+
 /* Of messages that others have taken meanwhile. */
 static void a_long_window_is_passed_in_turns(void **state) {
     (void)state;
@@ -326,11 +332,39 @@ static void a_long_window_is_passed_in_turns(void **state) {
     for (uint64_t id = 1; id < 12; id++)
         assert_ok(take_id(q, id, 100));
     assert_ok(queue_ack(q, false, &first));
-    assert_true(queue_get(&queue_live(q)->window_n) > 0);
-    agrees(q);
     for (uint64_t id = 12; id < 20; id++)
         assert_ok(take_id(q, id, 100));
-    assert_int_equal(queue_get(&queue_live(q)->window_n), 0);
+    await_closed_window(q);
+    agrees(q);
+    emmap_queue_close(q);
+    await_no_regions();
+}
+
+/* What others have taken makes room as soon as the one that was held is taken too. */
+static void a_full_queue_has_room_behind_a_long_window(void **state) {
+    (void)state;
+    uint8_t buf[4000];
+    const char *path = support_path("q");
+    const struct emmap_queue_options options = {.flags = MAKE | EMMAP_QUEUE_FIXED_SIZE,
+                                                .size_bytes = 1 << 18};
+    struct emmap_queue *q = NULL;
+    struct queue_message first;
+    uint64_t id = 0;
+    int rc;
+    assert_ok(emmap_queue_open(&q, path, &options, NULL));
+    assert_ok(push_id(q, 0, 100));
+    assert_ok(queue_claim(q, true, buf, sizeof buf, &first));
+    while ((rc = push_id(q, ++id, 100)) == 0)
+        assert_ok(take_id(q, id, 100));
+    assert_int_equal(rc, EMMAP_E_FULL);
+    assert_true(queue_get(&queue_live(q)->window_n) > 1000);
+    assert_ok(queue_return(q, true, &first));
+    assert_ok(take_id(q, 0, 100));
+    for (uint64_t next = 0; next < 5000; next++) {
+        assert_ok(push_id(q, next, 100));
+        assert_ok(take_id(q, next, 100));
+    }
+    await_closed_window(q);
     agrees(q);
     emmap_queue_close(q);
     await_no_regions();
@@ -746,6 +780,7 @@ int main(void) {
         TEST(a_large_message_is_not_copied_under_one_lock),
         TEST(who_looks_at_large_ones_sees_them_whole_or_not),
         TEST(a_long_window_is_passed_in_turns),
+        TEST(a_full_queue_has_room_behind_a_long_window),
         TEST(what_came_back_comes_in_its_order),
         TEST(where_no_bytes_can_be_locked_claims_come_back),
         TEST(a_copied_file_is_recovered),
