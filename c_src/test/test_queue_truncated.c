@@ -333,6 +333,7 @@ static unsigned try_all(enum kind kind, bool rebooted) {
 
 static void a_file_cut_short_is_refused_and_left_as_it_is(void **state) {
     (void)state;
+    if (THREAD_SANITIZER) skip(); /* of one thread, and thousands of mappings */
     unsigned bad = 0;
     for (enum kind kind = 0; kind < KINDS; kind++)
         bad += try_all(kind, false);
@@ -341,6 +342,7 @@ static void a_file_cut_short_is_refused_and_left_as_it_is(void **state) {
 
 static void what_is_before_the_cut_goes_on_after_a_reboot(void **state) {
     (void)state;
+    if (THREAD_SANITIZER) skip(); /* of one thread, and thousands of mappings */
     unsigned bad = 0;
     for (enum kind kind = 0; kind < KINDS; kind++)
         bad += try_all(kind, true);
@@ -350,6 +352,7 @@ static void what_is_before_the_cut_goes_on_after_a_reboot(void **state) {
 /* What lies behind the end is not looked at: that would be a fault. */
 static void a_link_that_leads_past_the_end_of_the_file_is_mended(void **state) {
     (void)state;
+    if (THREAD_SANITIZER) skip(); /* of one thread, and thousands of mappings */
     struct whole whole = make_whole(KILLED);
     lay(&whole, whole.as.len_bytes);
     find_records(&whole);
