@@ -225,19 +225,22 @@ static bool head_lags(struct emmap_queue *q) {
               : is_gone(queue_kind(queue_get(record.state)));
 }
 
-/* In the background, unless it is known that nobody waits for this. */
+/* To the background. */
 static void leave_lag(struct emmap_queue *q) {
     if (head_lags(q)) queue_background(q);
 }
 
+/* EMMAP_E_EMPTY: it is where it should be. Where nobody can tell what is in memory, a head that does not
+ * lag seems to. */
 static int go_on_with_head(struct emmap_queue *q) {
     struct emmap_disk_live *live = queue_live(q);
+    const uint64_t head = queue_get(&live->head);
     struct queue_step step = {0};
     const int rc = advance_head(q, &step, 0, queue_get(&live->gap_n), queue_get(&live->gap_bytes));
     if (rc) return rc;
     queue_do(q, &step);
     queue_free_behind(q);
-    return 0;
+    return queue_get(&live->head) == head ? EMMAP_E_EMPTY : 0;
 }
 
 /* Between the turns others have the lock. */
@@ -250,9 +253,7 @@ void queue_catch_up(struct emmap_queue *q) {
             continue;
         }
         if (rc) return;
-        const uint64_t head = queue_get(&queue_live(q)->head);
-        rc = queue_unlock(q, head_lags(q) ? go_on_with_head(q) : 0);
-        if (rc || queue_get(&queue_live(q)->head) == head) return;
+        if (queue_unlock(q, head_lags(q) ? go_on_with_head(q) : EMMAP_E_EMPTY)) return;
         lags = queue_get(&queue_live(q)->window_n) > 0;
     }
 }
