@@ -370,6 +370,28 @@ static void a_full_queue_has_room_behind_a_long_window(void **state) {
     await_no_regions();
 }
 
+static void a_window_is_opened_where_nobody_tells_what_is_in_memory(void **state) {
+    (void)state;
+    uint8_t buf[4000];
+    const char *path = support_path("q");
+    struct emmap_queue *q = open_queue(path, MAKE);
+    struct queue_message first;
+    for (uint64_t id = 0; id < 20; id++)
+        assert_ok(push_id(q, id, 100));
+    assert_ok(queue_claim(q, true, buf, sizeof buf, &first));
+    assert_ok(take_id(q, 1, 100));
+    emmap_queue_close(q);
+    await_no_regions();
+    os_fail_at(OS_CALL_RESIDENT, 1, ENOSYS, 1);
+    q = open_queue(path, 0);
+    assert_true(os_fail_seen(OS_CALL_RESIDENT) > 0 || !FILES_ARE_KNOWN);
+    assert_ok(take_id(q, 0, 100));
+    assert_ok(take_id(q, 2, 100));
+    os_fail_never();
+    emmap_queue_close(q);
+    await_no_regions();
+}
+
 static void what_came_back_comes_in_its_order(void **state) {
     (void)state;
     uint8_t buf[4000];
@@ -781,6 +803,7 @@ int main(void) {
         TEST(who_looks_at_large_ones_sees_them_whole_or_not),
         TEST(a_long_window_is_passed_in_turns),
         TEST(a_full_queue_has_room_behind_a_long_window),
+        TEST(a_window_is_opened_where_nobody_tells_what_is_in_memory),
         TEST(what_came_back_comes_in_its_order),
         TEST(where_no_bytes_can_be_locked_claims_come_back),
         TEST(a_copied_file_is_recovered),
