@@ -102,6 +102,19 @@ static inline uint64_t queue_file_bytes(const struct emmap_queue *q) {
     return q->file ? emmap_file_size(q->file) : q->base_bytes;
 }
 
+static inline struct queue_place queue_head_place(const struct emmap_queue *q) {
+    const struct emmap_disk_live *live = queue_live(q);
+    return (struct queue_place){queue_get(&live->head), queue_get(&live->head_slot)};
+}
+static inline struct queue_place queue_cursor_place(const struct emmap_queue *q) {
+    const struct emmap_disk_live *live = queue_live(q);
+    return (struct queue_place){queue_get(&live->cursor), queue_get(&live->cursor_slot)};
+}
+static inline struct queue_place queue_tail_place(const struct emmap_queue *q) {
+    const struct emmap_disk_live *live = queue_live(q);
+    return (struct queue_place){queue_get(&live->tail), queue_get(&live->tail_slot)};
+}
+
 /* Under the lock; a count that makes no sense is 0. */
 static inline uint64_t queue_bytes(const struct emmap_queue *q) {
     const struct emmap_disk_live *live = queue_live(q);
@@ -309,6 +322,18 @@ void queue_return_later(struct emmap_queue *q, const struct queue_message *messa
 /* Under the lock: ends what is owed. */
 void queue_pay(struct emmap_queue *q);
 enum { QUEUE_NO_ROOM = 2 }; /* the buffer is too small for the first message: *needs tells */
+
+static inline void queue_tell(struct queue_message *message, const struct queue_record *record) {
+    *message = (struct queue_message){
+        .at = record->at,
+        .end = record->end,
+        .ordinal = record->header.ordinal,
+        .time_ms = record->header.time_ms,
+        .len_bytes = record->header.len_bytes,
+        .flags = record->header.flags,
+        .data_crc = record->header.data_crc,
+    };
+}
 
 /* Up to *n messages, one behind the other in buf; *n tells how many. */
 int queue_take(struct emmap_queue *q, bool wait, void *buf, uint64_t room_bytes,

@@ -8,22 +8,12 @@
 enum { PASSES = 4096, TRIES = 16, FASTER_MS = 5000 };
 enum { LARGE = 3, FURTHER = 4 }; /* within this file: to be copied in pieces; the place has moved */
 
-static struct queue_place head_of(const struct emmap_queue *q) {
-    const struct emmap_disk_live *live = queue_live(q);
-    return (struct queue_place){queue_get(&live->head), queue_get(&live->head_slot)};
-}
-
-static struct queue_place tail_of(const struct emmap_queue *q) {
-    const struct emmap_disk_live *live = queue_live(q);
-    return (struct queue_place){queue_get(&live->tail), queue_get(&live->tail_slot)};
-}
-
 /* The first record that is there, at or behind a place. */
 static int look_on(struct emmap_queue *q, bool wait, struct queue_place *at,
                    struct queue_record *record) {
-    const struct queue_place tail = tail_of(q), head = head_of(q);
+    const struct queue_place tail = queue_tail_place(q), head = queue_head_place(q);
     const struct emmap_disk_live *live = queue_live(q);
-    const struct queue_place cursor = {queue_get(&live->cursor), queue_get(&live->cursor_slot)};
+    const struct queue_place cursor = queue_cursor_place(q);
     if (at->pos <= head.pos) *at = head; /* what lay before has been taken meanwhile */
     if (at->pos < cursor.pos && queue_get(&live->returned_n) == 0) *at = cursor;
     for (unsigned i = 0; at->pos < tail.pos; i++) {
@@ -87,7 +77,7 @@ static int record_before(struct emmap_queue *q, bool wait, struct queue_place en
 /* The same where trailers do not lead there: from the head on. */
 static int record_before_slowly(struct emmap_queue *q, struct queue_place end,
                                 struct queue_record *found) {
-    struct queue_place at = head_of(q);
+    struct queue_place at = queue_head_place(q);
     int result = EMMAP_E_EMPTY;
     while (at.pos < end.pos) {
         struct queue_record record;
@@ -108,7 +98,7 @@ static int record_before_slowly(struct emmap_queue *q, struct queue_place end,
 
 static int look_back(struct emmap_queue *q, bool wait, struct queue_place *at,
                      struct queue_record *record) {
-    const struct queue_place tail = tail_of(q), head = head_of(q);
+    const struct queue_place tail = queue_tail_place(q), head = queue_head_place(q);
     const struct emmap_disk_live *live = queue_live(q);
     const uint64_t end = queue_get(&live->returned_n) > 0 ? head.pos : queue_get(&live->cursor);
     if (at->pos == 0 || at->pos > tail.pos) *at = tail;
@@ -124,25 +114,13 @@ static int look_back(struct emmap_queue *q, bool wait, struct queue_place *at,
     return EMMAP_E_EMPTY;
 }
 
-static void tell(struct queue_message *message, const struct queue_record *record) {
-    *message = (struct queue_message){
-        .at = record->at,
-        .end = record->end,
-        .ordinal = record->header.ordinal,
-        .time_ms = record->header.time_ms,
-        .len_bytes = record->header.len_bytes,
-        .flags = record->header.flags,
-        .data_crc = record->header.data_crc,
-    };
-}
-
 static int look(struct emmap_queue *q, bool wait, bool backwards, struct queue_place *at, void *buf,
                 uint64_t room, struct queue_message *message) {
     struct queue_record record;
     queue_look_for_dead(q);
     int rc = backwards ? look_back(q, wait, at, &record) : look_on(q, wait, at, &record);
     if (rc) return rc;
-    tell(message, &record);
+    queue_tell(message, &record);
     if (message->len_bytes > room) return QUEUE_NO_ROOM;
     if (message->len_bytes > QUEUE_SMALL_BYTES) return LARGE;
     return queue_data(q, wait, &record, buf);

@@ -22,19 +22,6 @@ enum { HEAD_AT_ONCE = 3, LOOK_AT_ONCE = 2 };
 enum { HEAD_AT_ONCE = 2000, LOOK_AT_ONCE = 500 };
 #endif
 
-static struct queue_place place_of(const emmap_disk_word *pos, const emmap_disk_word *slot) {
-    return (struct queue_place){.pos = queue_get(pos), .slot = queue_get(slot)};
-}
-static struct queue_place head_of(const struct emmap_queue *q) {
-    return place_of(&queue_live(q)->head, &queue_live(q)->head_slot);
-}
-static struct queue_place cursor_of(const struct emmap_queue *q) {
-    return place_of(&queue_live(q)->cursor, &queue_live(q)->cursor_slot);
-}
-static struct queue_place tail_of(const struct emmap_queue *q) {
-    return place_of(&queue_live(q)->tail, &queue_live(q)->tail_slot);
-}
-
 /* Where a walk over records is: its place and the ordinal there, and what it has passed that is no
  * message. */
 struct walk {
@@ -45,7 +32,7 @@ struct walk {
 };
 
 static struct walk walk_from_cursor(const struct emmap_queue *q) {
-    return (struct walk){.at = cursor_of(q), .n = queue_get(&queue_live(q)->cursor_n)};
+    return (struct walk){.at = queue_cursor_place(q), .n = queue_get(&queue_live(q)->cursor_n)};
 }
 
 static void pass(struct walk *walk, const struct queue_record *record) {
@@ -71,6 +58,16 @@ static void set_gaps(struct emmap_queue *q, struct queue_step *step, const struc
     const bool empty = walk->at.pos == queue_get(&live->tail);
     queue_set(step, &live->gap_n, empty ? 0 : less(gap_n, walk->gap_n));
     queue_set(step, &live->gap_bytes, empty ? 0 : less(gap_bytes, walk->gap_bytes));
+}
+
+/* A message of the window that the head does not pass with it. */
+static void set_done(struct emmap_queue *q, struct queue_step *step,
+                     const struct queue_record *record) {
+    struct emmap_disk_live *live = queue_live(q);
+    queue_set(step, record->state, queue_state(QUEUE_DONE, 0));
+    queue_set(step, &live->gap_n, queue_get(&live->gap_n) + 1);
+    queue_set(step, &live->gap_bytes,
+              queue_get(&live->gap_bytes) + record->end.pos - record->at.pos);
 }
 
 /* Cursor and head to where the walk is, the window being closed. */
@@ -125,7 +122,7 @@ static int mend(struct emmap_queue *q, struct walk *walk, struct queue_place lim
 
 static int mend_ready(struct emmap_queue *q, struct walk *walk) {
     struct queue_damage damage;
-    return mend(q, walk, tail_of(q), queue_get(&queue_live(q)->tail_n), &damage);
+    return mend(q, walk, queue_tail_place(q), queue_get(&queue_live(q)->tail_n), &damage);
 }
 
 /* Goes on to the next READY record at or behind the walk. EMMAP_E_EMPTY | -EAGAIN | QUEUE_SPUN: its
@@ -189,13 +186,13 @@ static int advance_head(struct emmap_queue *q, struct queue_step *step, uint64_t
                         uint64_t gap_n, uint64_t gap_bytes) {
     struct emmap_disk_live *live = queue_live(q);
     const uint64_t cursor = queue_get(&live->cursor);
-    struct walk walk = {.at = head_of(q), .n = queue_get(&live->head_n)};
+    struct walk walk = {.at = queue_head_place(q), .n = queue_get(&live->head_n)};
     struct queue_record record;
     for (unsigned i = 0; walk.at.pos < cursor && i < HEAD_AT_ONCE; i++) {
         int rc = queue_record_at(q, true, walk.at, &record);
         if (rc == EMMAP_E_CORRUPT) {
             struct queue_damage damage;
-            rc = mend(q, &walk, cursor_of(q), queue_get(&live->cursor_n), &damage);
+            rc = mend(q, &walk, queue_cursor_place(q), queue_get(&live->cursor_n), &damage);
             if (rc) return rc;
             gap_n += damage.is_void ? damage.lost : 0;
             gap_bytes += damage.is_void ? damage.bytes : 0;
@@ -220,7 +217,7 @@ static int advance_head(struct emmap_queue *q, struct queue_step *step, uint64_t
 static bool head_lags(struct emmap_queue *q) {
     struct queue_record record;
     if (queue_get(&queue_live(q)->window_n) == 0) return false;
-    const int rc = queue_record_at(q, false, head_of(q), &record);
+    const int rc = queue_record_at(q, false, queue_head_place(q), &record);
     return rc ? rc == EMMAP_E_CORRUPT || rc == -EAGAIN
               : is_gone(queue_kind(queue_get(record.state)));
 }
@@ -292,7 +289,7 @@ static int find_returned_from(struct emmap_queue *q, bool wait, struct queue_pla
         if (!wait && i > PASSES) return -EAGAIN;
         int rc = queue_record_at(q, wait, at, record);
         if (rc == EMMAP_E_CORRUPT && wait) {
-            rc = queue_resync(q, &at, cursor_of(q));
+            rc = queue_resync(q, &at, queue_cursor_place(q));
             if (rc) return rc;
             continue;
         }
@@ -307,7 +304,7 @@ static int find_returned_from(struct emmap_queue *q, bool wait, struct queue_pla
 static int find_returned(struct emmap_queue *q, bool wait, struct queue_record *record) {
     struct emmap_disk_live *live = queue_live(q);
     const uint64_t n = queue_get(&live->returned_n);
-    const struct queue_place head = head_of(q);
+    const struct queue_place head = queue_head_place(q);
     const bool known = !q->multi_os && q->returned_seen == n && q->returned_at.pos >= head.pos;
     int rc = find_returned_from(q, wait, known ? q->returned_at : head, record);
     if (rc == EMMAP_E_EMPTY && known) rc = find_returned_from(q, wait, head, record);
@@ -321,18 +318,6 @@ static int find_returned(struct emmap_queue *q, bool wait, struct queue_record *
 
 /* -------------------------------------------------------------------------------------- taking */
 
-static void tell(struct queue_message *message, const struct queue_record *record) {
-    *message = (struct queue_message){
-        .at = record->at,
-        .end = record->end,
-        .ordinal = record->header.ordinal,
-        .time_ms = record->header.time_ms,
-        .len_bytes = record->header.len_bytes,
-        .flags = record->header.flags,
-        .data_crc = record->header.data_crc,
-    };
-}
-
 /* Is there room for it, and may it be copied under the lock? */
 static bool fits(const struct queue_record *record, uint64_t room) {
     return record->header.len_bytes <= room && record->header.len_bytes <= QUEUE_SMALL_BYTES;
@@ -343,7 +328,7 @@ static int take_returned(struct emmap_queue *q, bool wait, void *buf, uint64_t r
     struct queue_record record;
     int rc = find_returned(q, wait, &record);
     if (rc) return rc;
-    tell(message, &record);
+    queue_tell(message, &record);
     if (!fits(&record, room)) return QUEUE_NO_ROOM;
     rc = queue_data(q, wait, &record, buf);
     return rc ? rc : end_claim(q, &record, true);
@@ -370,12 +355,12 @@ static int take_ready(struct emmap_queue *q, bool wait, uint8_t *buf, uint64_t r
         if (rc) break;
         if (!fits(&record, room)) {
             rc = QUEUE_NO_ROOM;
-            if (got == 0) tell(messages, &record);
+            if (got == 0) queue_tell(messages, &record);
             break;
         }
         rc = queue_data(q, wait, &record, buf);
         if (rc) break;
-        tell(&messages[got++], &record);
+        queue_tell(&messages[got++], &record);
         buf += record.header.len_bytes;
         room -= record.header.len_bytes;
         if (open) break;
@@ -386,10 +371,7 @@ static int take_ready(struct emmap_queue *q, bool wait, uint8_t *buf, uint64_t r
     *n = got;
     struct queue_step step = {0};
     if (open) {
-        queue_set(&step, record.state, queue_state(QUEUE_DONE, 0));
-        queue_set(&step, &live->gap_n, queue_get(&live->gap_n) + 1);
-        queue_set(&step, &live->gap_bytes,
-                  queue_get(&live->gap_bytes) + record.end.pos - record.at.pos);
+        set_done(q, &step, &record);
         pass(&walk, &record);
     }
     move(q, &step, &walk);
@@ -411,9 +393,7 @@ static unsigned keep_whole(struct emmap_queue *q, uint8_t *buf, struct queue_mes
             to += len;
             messages[kept++] = messages[i];
         } else {
-            pm_fetch64(&queue_live(q)->lost_n);
-            atomic_fetch_add(&queue_live(q)->lost_n, 1);
-            atomic_fetch_add(&q->lost, 1);
+            queue_lose(q);
         }
         buf += len;
     }
@@ -643,7 +623,7 @@ static int take_large(struct emmap_queue *q, void *buf, uint64_t room,
     if (rc) return rc;
     struct queue_record record;
     rc = claim_next(q, true, QUEUE_TAKING, &record);
-    if (rc == 0) tell(message, &record);
+    if (rc == 0) queue_tell(message, &record);
     if (rc == 0 && message->len_bytes > room) {
         /* Another one than the one that room was made for. */
         give_back_claim(q, &record);
@@ -665,7 +645,7 @@ static int claim(struct emmap_queue *q, bool wait, void *buf, uint64_t room_byte
         struct queue_record record;
         rc = claim_next(q, wait && tries > 2, QUEUE_LEASED, &record);
         if (rc == 0) {
-            tell(message, &record);
+            queue_tell(message, &record);
             const bool fits = message->len_bytes <= room_bytes;
             const bool small = message->len_bytes <= QUEUE_SMALL_BYTES || wait;
             if (!fits || !small) {
@@ -685,9 +665,7 @@ static int claim(struct emmap_queue *q, bool wait, void *buf, uint64_t room_byte
             (void)queue_finish_surely(q, message, QUEUE_LEASED, false);
             return rc;
         }
-        pm_fetch64(&queue_live(q)->lost_n);
-        atomic_fetch_add(&queue_live(q)->lost_n, 1);
-        atomic_fetch_add(&q->lost, 1);
+        queue_lose(q);
         rc = queue_finish_surely(q, message, QUEUE_LEASED, true); /* damaged: it is gone */
         if (rc) return rc;
     }
@@ -719,10 +697,7 @@ int queue_take_this(struct emmap_queue *q, bool wait, const struct queue_message
     if (rc) return queue_unlock(q, rc);
     struct queue_step step = {0};
     if (queue_get(&live->window_n) > 0) {
-        queue_set(&step, record.state, queue_state(QUEUE_DONE, 0));
-        queue_set(&step, &live->gap_n, queue_get(&live->gap_n) + 1);
-        queue_set(&step, &live->gap_bytes,
-                  queue_get(&live->gap_bytes) + record.end.pos - record.at.pos);
+        set_done(q, &step, &record);
     }
     pass(&walk, &record);
     move(q, &step, &walk);
@@ -762,10 +737,7 @@ static int drop_some(struct emmap_queue *q, uint64_t until, unsigned *n) {
         if (rc) break;
         ++*n;
         if (open) {
-            queue_set(&step, record.state, queue_state(QUEUE_DONE, 0));
-            queue_set(&step, &live->gap_n, queue_get(&live->gap_n) + 1);
-            queue_set(&step, &live->gap_bytes,
-                      queue_get(&live->gap_bytes) + record.end.pos - record.at.pos);
+            set_done(q, &step, &record);
         }
         pass(&walk, &record);
         if (open) {
@@ -801,16 +773,12 @@ enum { EVERYBODY = QUEUE_PARTICIPANTS + 1 };
 
 /* What a dead one has claimed: LEASED is to be taken again, TAKING is gone. */
 static void reap(struct emmap_queue *q, const struct queue_record *record, bool leased) {
-    struct emmap_disk_live *live = queue_live(q);
     struct queue_step step = {0};
     if (leased) {
         queue_set(&step, record->state, queue_state(QUEUE_READY, 0));
         count_returned(q, &step, true, record->at);
     } else {
-        queue_set(&step, record->state, queue_state(QUEUE_DONE, 0));
-        queue_set(&step, &live->gap_n, queue_get(&live->gap_n) + 1);
-        queue_set(&step, &live->gap_bytes,
-                  queue_get(&live->gap_bytes) + record->end.pos - record->at.pos);
+        set_done(q, &step, record);
     }
     queue_do(q, &step);
 }
@@ -824,7 +792,7 @@ static bool reap_some(struct emmap_queue *q, unsigned participant, struct queue_
     for (unsigned i = 0; at->pos < cursor; i++) {
         if (i == most) return false;
         const int rc = queue_record_at(q, true, *at, &record);
-        if (rc == EMMAP_E_CORRUPT && queue_resync(q, at, cursor_of(q)) == 0) continue;
+        if (rc == EMMAP_E_CORRUPT && queue_resync(q, at, queue_cursor_place(q)) == 0) continue;
         if (rc) return true;
         const uint64_t state = queue_get(record.state);
         const enum queue_state_kind kind = queue_kind(state);
@@ -839,7 +807,7 @@ static bool reap_some(struct emmap_queue *q, unsigned participant, struct queue_
 }
 
 void queue_reap_claims(struct emmap_queue *q, unsigned participant) {
-    struct queue_place at = head_of(q);
+    struct queue_place at = queue_head_place(q);
     (void)reap_some(q, participant, &at, UINT32_MAX);
     if (head_lags(q)) (void)go_on_with_head(q);
 }
@@ -849,7 +817,7 @@ void queue_reap_claims(struct emmap_queue *q, unsigned participant) {
 enum { LOOK_MS = 1000 };
 void queue_look_for_dead(struct emmap_queue *q) {
     if (!q->multi_os || queue_get(&queue_live(q)->window_n) == 0) return;
-    const struct queue_place head = head_of(q);
+    const struct queue_place head = queue_head_place(q);
     if (q->reap_at.pos == 0) {
         const uint64_t now = os_now_ms();
         if (now - q->reap_ms < LOOK_MS) return;
@@ -864,13 +832,13 @@ void queue_look_for_dead(struct emmap_queue *q) {
 void queue_reap_window(struct emmap_queue *q) {
     struct emmap_disk_live *live = queue_live(q);
     const uint64_t cursor = queue_get(&live->cursor);
-    struct queue_place at = head_of(q);
+    struct queue_place at = queue_head_place(q);
     struct queue_record record;
     uint64_t ready = 0;
     queue_reap_claims(q, EVERYBODY);
     while (at.pos < cursor) {
         const int rc = queue_record_at(q, true, at, &record);
-        if (rc == EMMAP_E_CORRUPT && queue_resync(q, &at, cursor_of(q)) == 0) continue;
+        if (rc == EMMAP_E_CORRUPT && queue_resync(q, &at, queue_cursor_place(q)) == 0) continue;
         if (rc) break;
         at = record.end;
         if (is_gone(queue_kind(queue_get(record.state)))) continue;
