@@ -58,27 +58,51 @@ static inline void pm_read(void *dst, const void *src, size_t len_bytes) {
     pm_move(dst, src, len_bytes);
 }
 
+/* How a store is made: as it should be, but for the one that a test build is to make otherwise. */
+#define PM_STORE OS_MUTANT_OF(1u << OS_MUTANT_SKIP | 1u << OS_MUTANT_LATE)
+#define PM_SET OS_MUTANT_OF(1u << OS_MUTANT_SKIP | 1u << OS_MUTANT_LATE | 1u << OS_MUTANT_WEAK)
+
 /* pm_copy -- copy private bytes into a mapping. */
-static inline void pm_copy(void *dst, const void *src, size_t len_bytes) {
+#define pm_copy(dst, src, len_bytes) pm_copy_as(PM_STORE, dst, src, len_bytes)
+static inline void pm_copy_as(enum os_mutant how, void *dst, const void *src, size_t len_bytes) {
+    if (how == OS_MUTANT_SKIP) return;
+    if (how == OS_MUTANT_LATE) {
+        os_store_late(dst, src, len_bytes);
+        return;
+    }
     OS_RECORD(.kind = OS_EVENT_COPY, .addr = dst, .from = src, .len_bytes = len_bytes, .fd = -1);
     pm_move(dst, src, len_bytes);
+    os_store_late_ones();
 }
 
 /* pm_store64, pm_cas64 -- one aligned word, sequentially consistent. */
 static inline void pm_store64(_Atomic uint64_t *dst, uint64_t value) {
     OS_RECORD(.kind = OS_EVENT_WORD, .addr = (const void *)dst, .len_bytes = 8, .fd = -1);
     atomic_store(dst, value);
+    os_store_late_ones();
 }
 
 /* pm_set64 -- the same, with no more order than that what was stored before it comes before it. */
-static inline void pm_set64(_Atomic uint64_t *dst, uint64_t value) {
+#define pm_set64(dst, value) pm_set64_as(PM_SET, dst, value)
+static inline void pm_set64_as(enum os_mutant how, _Atomic uint64_t *dst, uint64_t value) {
+    if (how == OS_MUTANT_SKIP) return;
+    if (how == OS_MUTANT_LATE) {
+        os_store_late((void *)(uintptr_t)dst, &value, sizeof value);
+        return;
+    }
     OS_RECORD(.kind = OS_EVENT_WORD, .addr = (const void *)dst, .len_bytes = 8, .fd = -1);
-    atomic_store_explicit(dst, value, memory_order_release);
+    if (how == OS_MUTANT_WEAK)
+        atomic_store_explicit(dst, value, memory_order_relaxed);
+    else
+        atomic_store_explicit(dst, value, memory_order_release);
+    os_store_late_ones();
 }
 
 static inline bool pm_cas64(_Atomic uint64_t *dst, uint64_t *expected, uint64_t desired) {
     OS_RECORD(.kind = OS_EVENT_WORD, .addr = (const void *)dst, .len_bytes = 8, .fd = -1);
-    return atomic_compare_exchange_strong(dst, expected, desired);
+    const bool done = atomic_compare_exchange_strong(dst, expected, desired);
+    os_store_late_ones();
+    return done;
 }
 
 /* pm_fence -- between a store to a mapping and region_leave. */
@@ -102,7 +126,9 @@ static inline void pm_fetch64(const _Atomic uint64_t *dst) {
 }
 
 /* pm_zero -- fill a range of a mapping with zeros. */
-static inline void pm_zero(void *dst, size_t len_bytes) {
+#define pm_zero(dst, len_bytes) pm_zero_as(OS_MUTANT_OF(1u << OS_MUTANT_SKIP), dst, len_bytes)
+static inline void pm_zero_as(enum os_mutant how, void *dst, size_t len_bytes) {
+    if (how == OS_MUTANT_SKIP) return;
     OS_RECORD(.kind = OS_EVENT_FILL, .addr = dst, .len_bytes = len_bytes, .fd = -1);
 #ifdef EMMAP_THREAD_SANITIZER
     uint8_t *to = dst;
@@ -111,5 +137,11 @@ static inline void pm_zero(void *dst, size_t len_bytes) {
 #else
     memset(dst, 0, len_bytes);
 #endif
+    os_store_late_ones();
 }
+
+/* What must be, must be on the disk, must rise: a test build leaves one of them out. */
+#define PM_MUST(condition) (OS_IS_MUTANT(PASS) || (condition))
+#define PM_SYNC(call) (OS_IS_MUTANT(SYNC) ? 0 : (call))
+#define PM_RAISED(epoch) ((epoch) + (OS_IS_MUTANT(EPOCH) ? 0 : 1))
 #endif

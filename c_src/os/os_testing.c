@@ -1,7 +1,11 @@
 /* os_testing.c -- failure on command and the recorder; linked into test builds only. */
 #include "os/os_testing.h"
 
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static _Thread_local struct {
     unsigned seen[OS_CALL_COUNT + 1];
@@ -85,4 +89,97 @@ void os_record_to(os_recorder *to, void *ctx) {
 
 void os_record(const struct os_event *event) {
     if (recorder) recorder(recorder_ctx, event);
+}
+
+/* ------------------------------------------------------------------------------------- mutants */
+
+static const char *const mutant_names[OS_MUTANT_KINDS] = {"",
+#define OS_MUTANT_NAME(id) #id,
+                                                          OS_MUTANTS(OS_MUTANT_NAME)
+#undef OS_MUTANT_NAME
+};
+
+static struct {
+    enum os_mutant kind;
+    int line;
+    char file[100];
+    int list; /* where places are noted, or -1 */
+} mutant = {.list = -1};
+
+/* "KIND FILE:LINE" */
+static void parse_mutant(const char *text) {
+    char kind[16];
+    int line;
+    if (sscanf(text, "%15s %99[^:]:%d", kind, mutant.file, &line) != 3) abort();
+    for (int i = 1; i < OS_MUTANT_KINDS; i++)
+        if (strcmp(kind, mutant_names[i]) == 0) mutant.kind = (enum os_mutant)i;
+    if (mutant.kind == OS_MUTANT_NONE) abort();
+    mutant.line = line;
+}
+
+__attribute__((constructor)) static void read_environment(void) {
+    const char *text = getenv("EMMAP_MUTANT"), *list = getenv("EMMAP_MUTANT_LIST");
+    if (text && *text) parse_mutant(text);
+    if (list && *list) mutant.list = open(list, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+}
+
+/* Each place once, or a few times more. */
+static bool is_noted(const char *file, int line) {
+    enum { PLACES = 4096 };
+    static struct {
+        const char *file;
+        int line;
+    } noted[PLACES];
+    const unsigned at = ((unsigned)line * 31 + (unsigned)((uintptr_t)file >> 4)) % PLACES;
+    if (noted[at].file == file && noted[at].line == line) return true;
+    noted[at].file = file;
+    noted[at].line = line;
+    return false;
+}
+
+static void note_place(unsigned kinds, const char *file, int line) {
+    char text[300];
+    if (is_noted(file, line)) return;
+    for (int i = 1; i < OS_MUTANT_KINDS; i++) {
+        if (!(kinds >> i & 1)) continue;
+        const int n = snprintf(text, sizeof text, "%s %s:%d\n", mutant_names[i], file, line);
+        if (write(mutant.list, text, (size_t)n) != n) abort();
+    }
+}
+
+enum os_mutant os_mutant_at(unsigned kinds, const char *file, int line) {
+    if (mutant.list >= 0) note_place(kinds, file, line);
+    if (line != mutant.line || !(kinds >> mutant.kind & 1) || strcmp(file, mutant.file) != 0)
+        return OS_MUTANT_NONE;
+    return mutant.kind;
+}
+
+enum { LATE_BYTES = 128 };
+static _Thread_local struct {
+    void *dst;
+    size_t len_bytes;
+    unsigned char bytes[LATE_BYTES];
+} late;
+
+static void store_now(void *dst, const void *src, size_t len_bytes) {
+    os_record(&(struct os_event){
+        .kind = OS_EVENT_COPY, .addr = dst, .from = src, .len_bytes = len_bytes, .fd = -1});
+    memcpy(dst, src, len_bytes);
+}
+
+void os_store_late(void *dst, const void *src, size_t len_bytes) {
+    os_store_late_ones();
+    if (len_bytes > LATE_BYTES) {
+        store_now(dst, src, len_bytes);
+        return;
+    }
+    memcpy(late.bytes, src, len_bytes);
+    late.len_bytes = len_bytes;
+    late.dst = dst;
+}
+
+void os_store_late_ones(void) {
+    void *dst = late.dst;
+    late.dst = NULL;
+    if (dst) store_now(dst, late.bytes, late.len_bytes);
 }

@@ -2,7 +2,11 @@
  *
  * A release build compiles all of it away. In a test build (EMMAP_TESTING) each function of os
  * starts with OS_FAIL, and each persistent effect (pm.h's stores, changes of size, syncs) is shown
- * to one recorder, in order. */
+ * to one recorder, in order.
+ *
+ * And one precaution can be left out, so that the tests are tried themselves: EMMAP_MUTANT in the
+ * environment is "KIND FILE:LINE", of a kind below. With EMMAP_MUTANT_LIST=FILE each place of them
+ * is noted there when it is reached. */
 #ifndef EMMAP_OS_TESTING_H
 #define EMMAP_OS_TESTING_H
 
@@ -79,6 +83,22 @@ struct os_event {
 };
 typedef void os_recorder(void *ctx, const struct os_event *event);
 
+/* What is done otherwise at a place. */
+#define OS_MUTANTS(X)                                  \
+    X(SKIP)  /* a store is left out */                 \
+    X(LATE)  /* a store happens behind the next one */ \
+    X(WEAK)  /* a release store has no order */        \
+    X(PASS)  /* a check is passed by all */            \
+    X(SYNC)  /* a sync is left out */                  \
+    X(EPOCH) /* an epoch is not raised */
+enum os_mutant {
+    OS_MUTANT_NONE,
+#define OS_MUTANT_ID(id) OS_MUTANT_##id,
+    OS_MUTANTS(OS_MUTANT_ID)
+#undef OS_MUTANT_ID
+        OS_MUTANT_KINDS
+};
+
 #ifdef EMMAP_TESTING
 
 /* The nth (from 1) call of this kind that this thread makes from now on answers -err, and the ones
@@ -115,7 +135,19 @@ void os_record(const struct os_event *event);
 #define OS_FAIL_AFTER(id, rc) (os_fail(OS_CALL_##id) ? -EIO : (rc))
 #define OS_RECORD(...) os_record(&(struct os_event){__VA_ARGS__})
 
+/* Is this the place, and of which of the kinds (a set of bits)? OS_MUTANT_NONE: as it should be. */
+enum os_mutant os_mutant_at(unsigned kinds, const char *file, int line);
+/* At most 128 bytes, stored behind the next store of this thread. */
+void os_store_late(void *dst, const void *src, size_t len_bytes);
+void os_store_late_ones(void);
+#define OS_MUTANT_OF(kinds) os_mutant_at(kinds, __FILE__, __LINE__)
+#define OS_IS_MUTANT(id) (OS_MUTANT_OF(1u << OS_MUTANT_##id) != OS_MUTANT_NONE)
+
 #else
+#define OS_MUTANT_OF(kinds) OS_MUTANT_NONE
+#define OS_IS_MUTANT(id) false
+#define os_store_late(dst, src, len_bytes) ((void)0)
+#define os_store_late_ones() ((void)0)
 #define OS_FAIL(id) ((void)0)
 #define OS_FAIL_AFTER(id, rc) (rc)
 #define OS_RECORD(...) ((void)0)

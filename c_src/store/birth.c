@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/pm.h"
 #include "os/os.h"
 #include "store/file.h"
 
@@ -24,7 +25,7 @@ static int link_into_place(const char *temporary, const char *path) {
     int rc = os_link(temporary, path);
     (void)os_unlink(temporary);
     if (rc) return rc;
-    rc = os_sync_parent(path);
+    rc = PM_SYNC(os_sync_parent(path));
     return rc == -EACCES ? 0 : rc; /* a folder that may not be read cannot be synced */
 }
 

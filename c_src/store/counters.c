@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "core/pm.h"
 #include "store/birth.h"
 #include "store/counters_layout.h"
 #include "store/file.h"
@@ -54,7 +55,7 @@ static int fill(const char *path, void *ctx) {
     int rc = emmap_file_open(&file, path, &options, NULL);
     if (rc) return rc;
     rc = emmap_file_write(file, 0, &header, HEADER);
-    if (rc == 0) rc = emmap_file_sync(file);
+    if (rc == 0) rc = PM_SYNC(emmap_file_sync(file));
     if (rc == EMMAP_E_SYNC_FAILED) rc = emmap_file_sync_error(file);
     emmap_file_free(file);
     return rc;

@@ -23,7 +23,8 @@ static int search(struct emmap_queue *q, struct queue_place from, uint64_t n,
         if (off == stop && (rc = queue_hop(q, &next)) != 0) return rc;
         rc = queue_record_at(q, true, next, &record);
         if (rc && rc != EMMAP_E_CORRUPT) return rc;
-        const bool good = rc == 0 && record.header.ordinal >= n && record.end.pos <= limit.pos;
+        const bool good =
+            rc == 0 && PM_MUST(record.header.ordinal >= n && record.end.pos <= limit.pos);
         if (good) out->to_n = record.header.ordinal;
         if (next.pos != out->to.pos) return 0;
         out->to = next;

@@ -23,7 +23,7 @@ enum {
 
 /* ------------------------------------------------------------------------------------ steps */
 
-void queue_set(struct queue_step *step, emmap_disk_word *word, uint64_t value) {
+void queue_set_word(struct queue_step *step, emmap_disk_word *word, uint64_t value) {
     if (queue_get(word) == value) return;
     assert(step->n < QUEUE_REDO_PAIRS);
     step->pair[step->n].word = word;
@@ -98,7 +98,7 @@ bool queue_is_alive(struct emmap_queue *q, unsigned participant, uint64_t incarn
     if (participant >= QUEUE_PARTICIPANTS) return false;
     const uint64_t now = queue_get(&queue_participant(q, participant)->incarnation);
     if (participant == q->participant) return ((incarnation ^ q->me) & 0xFFFFFFFFu) == 0;
-    if (((now ^ incarnation) & 0xFFFFFFFFu) != 0) return false;
+    if (!PM_MUST(((now ^ incarnation) & 0xFFFFFFFFu) == 0)) return false;
     if (!q->file) return true;
     if (!q->file->region->shared) return false; /* a copy, which nobody else has */
     bool locked;

@@ -111,7 +111,7 @@ int queue_check_header(struct emmap_file *file, struct emmap_disk_queue *header)
         return is_old_format((const uint8_t *)header, emmap_file_size(file)) ? EMMAP_E_OLD_FORMAT
                                                                              : EMMAP_E_FOREIGN;
     if (got < sizeof *header) return EMMAP_E_TRUNCATED;
-    if (header->crc != crc32c(0, header, offsetof(struct emmap_disk_queue, crc)))
+    if (!PM_MUST(header->crc == crc32c(0, header, offsetof(struct emmap_disk_queue, crc))))
         return EMMAP_E_CORRUPT;
     if (header->version != QUEUE_VERSION || header->kind != QUEUE_KIND || header->incompat ||
         header->ro_compat)
@@ -290,7 +290,7 @@ static int fill(const char *path, void *ctx) {
     q.file = file;
     if (rc == 0) write_identity(&q);
     if (rc == 0 && region_fault_count(file->region) > 0) rc = -EIO;
-    if (rc == 0) rc = emmap_file_sync(file);
+    if (rc == 0) rc = PM_SYNC(emmap_file_sync(file));
     if (rc == EMMAP_E_SYNC_FAILED) rc = emmap_file_sync_error(file);
     emmap_file_free(file);
     return rc;

@@ -207,6 +207,6 @@ int queue_peek(struct emmap_queue *q, bool wait, bool backwards, struct queue_pl
         }
         if (rc) return rc;
         *at = backwards ? message->at : message->end;
-        if (crc32c(0, buf, message->len_bytes) == message->data_crc) return 0;
+        if (PM_MUST(crc32c(0, buf, message->len_bytes) == message->data_crc)) return 0;
     }
 }

@@ -231,7 +231,7 @@ static bool begin_at_start(struct recovery *r, const struct start *start) {
         if (start->pos < s->start || start->pos >= s->end) continue;
         const struct queue_place at = {.pos = start->pos, .slot = s->slot};
         struct queue_record record;
-        if (queue_record_at(r->q, true, at, &record) || record.header.ordinal != start->n)
+        if (queue_record_at(r->q, true, at, &record) || !PM_MUST(record.header.ordinal == start->n))
             return false;
         r->at = at;
         r->next_n = start->n;
@@ -289,7 +289,7 @@ static bool data_is_whole(struct recovery *r, const struct queue_record *record)
         crc = crc32c(crc, r->buf, n);
         left -= n;
     }
-    return crc == record->header.data_crc;
+    return PM_MUST(crc == record->header.data_crc);
 }
 
 static void believe_head(struct recovery *r) {
@@ -358,8 +358,8 @@ static void walk(struct recovery *r) {
         believe_head(r);
         struct queue_record record;
         const int rc = queue_record_at(r->q, true, r->at, &record);
-        const bool header =
-            rc == 0 && record.header.ordinal >= r->next_n && segment_of(r, record.end.slot) != NULL;
+        const bool header = rc == 0 && PM_MUST(record.header.ordinal >= r->next_n) &&
+                            segment_of(r, record.end.slot) != NULL;
         const enum queue_state_kind kind = header ? queue_kind(queue_get(record.state)) : 0;
         const bool taken = kind == QUEUE_TAKING && r->past != QUEUE_REBOOTED;
         if (header &&
@@ -418,7 +418,7 @@ static int begin_anew(struct recovery *r) {
     if (r->slots < slot) r->slots = slot;
     r->kept[slot] = true;
     r->highest++;
-    write_first_segment(r->q, slot, r->highest, r->highest_epoch + 1, r->next_n);
+    write_first_segment(r->q, slot, r->highest, PM_RAISED(r->highest_epoch), r->next_n);
     r->at = (struct queue_place){.pos = r->highest * r->q->cap_bytes, .slot = slot};
     r->first = r->at;
     r->first_n = r->next_n;
@@ -445,14 +445,14 @@ static int write_down(struct recovery *r) {
     if (rc == 0 && r->messages == 0) rc = begin_anew(r);
     if (rc) return rc;
     give_up_others(r);
-    rc = queue_sync_file(q);
+    rc = PM_SYNC(queue_sync_file(q));
     if (rc) return rc;
 
     /* From here on it leads to the same end, whatever becomes of the live page. */
     const uint64_t serial = r->from.serial + 1;
     queue_write_checkpoint(q, (struct emmap_disk_checkpoint){
                                   .serial = serial,
-                                  .epoch = r->highest_epoch + 1,
+                                  .epoch = PM_RAISED(r->highest_epoch),
                                   .head = r->first.pos,
                                   .head_n = r->first_n,
                                   .tail = r->at.pos,
@@ -466,7 +466,7 @@ static int write_down(struct recovery *r) {
     pm_set64(&live->gap_n, r->gap_n);
     pm_set64(&live->gap_bytes, r->gap_bytes);
     pm_set64(&live->slots, r->slots);
-    pm_set64(&live->epoch, r->highest_epoch + 1);
+    pm_set64(&live->epoch, PM_RAISED(r->highest_epoch));
     pm_set64(&live->next_number, r->highest + 1);
     pm_set64(&live->lost_n, r->lost);
     const bool fixed = (q->flags & QUEUE_FLAG_FIXED) != 0;
@@ -477,7 +477,7 @@ static int write_down(struct recovery *r) {
     }
     pm_set64(&live->cp_serial, serial);
     pm_set64(&live->cp_durable, r->from.serial);
-    rc = queue_sync_file(q);
+    rc = PM_SYNC(queue_sync_file(q));
     if (rc == 0) pm_set64(&live->cp_durable, serial);
     return rc;
 }

@@ -82,7 +82,7 @@ static bool checkpoints_are_sound(struct emmap_queue *q, const struct emmap_disk
     if (!queue_checkpoint_is_valid(q, &durable) || durable.serial != serial)
         pm_set64(&live->cp_durable, c->serial);
     if (last < c->serial || last > c->serial + 2) pm_set64(&live->cp_serial, c->serial);
-    return queue_get(&live->epoch) == c->epoch;
+    return PM_MUST(queue_get(&live->epoch) == c->epoch);
 }
 
 /* Records lead to the tail, from where a checkpoint or the segment says that one starts: closed well,
@@ -106,7 +106,8 @@ static bool tail_is_sound(struct emmap_queue *q, const struct positions *at,
     }
     struct queue_record record;
     while (place.pos < at->tail) {
-        if (queue_record_at(q, true, place, &record) || record.header.ordinal < n) return false;
+        if (queue_record_at(q, true, place, &record) || !PM_MUST(record.header.ordinal >= n))
+            return false;
         place = record.end;
         n = record.header.ordinal + 1;
     }

@@ -33,7 +33,7 @@ uint32_t queue_segment_crc(const struct emmap_queue *q, const struct emmap_disk_
 bool queue_segment_is_valid(const struct emmap_queue *q, const struct emmap_disk_segment *segment) {
     return segment->magic == EMMAP_DISK_SEGMENT_MAGIC && segment->number > 0 &&
            segment->number < INT64_MAX / q->cap_bytes &&
-           segment->crc == queue_segment_crc(q, segment);
+           PM_MUST(segment->crc == queue_segment_crc(q, segment));
 }
 
 int queue_place_off(const struct emmap_queue *q, struct queue_place place, uint64_t *off,
@@ -309,7 +309,7 @@ static bool header_is_valid(const struct emmap_queue *q, struct queue_place plac
     const uint64_t epoch = load64(&queue_slot(q, place.slot)->segment.epoch);
     return (header->flags & ~(uint32_t)QUEUE_RECORD_DEFLATED) == 0 &&
            header->len_bytes <= EMMAP_QUEUE_MOST_BYTES &&
-           header->crc == queue_record_crc(q, epoch, place.pos, header);
+           PM_MUST(header->crc == queue_record_crc(q, epoch, place.pos, header));
 }
 
 /* Header or data lie in two segments. */

@@ -18,7 +18,7 @@ static uint32_t checkpoint_crc(const struct emmap_queue *q, const struct emmap_d
 }
 
 bool queue_checkpoint_is_valid(const struct emmap_queue *q, const struct emmap_disk_checkpoint *c) {
-    return c->magic == EMMAP_DISK_CHECKPOINT_MAGIC && c->crc == checkpoint_crc(q, c) &&
+    return c->magic == EMMAP_DISK_CHECKPOINT_MAGIC && PM_MUST(c->crc == checkpoint_crc(q, c)) &&
            c->head <= c->tail && c->tail <= INT64_MAX;
 }
 
@@ -98,7 +98,7 @@ static int sync_alone(struct emmap_queue *q, uint64_t *covered) {
         rc = begin_sync(q, &serial, covered);
     }
     if (rc) return rc == QUEUE_SPUN ? EMMAP_E_BUSY : rc;
-    const int synced = queue_sync_file(q);
+    const int synced = PM_SYNC(queue_sync_file(q));
     queue_touch_tail(q);
     rc = queue_lock_surely(q);
     if (rc) return rc;

@@ -137,7 +137,7 @@ static int next_ready(struct emmap_queue *q, bool wait, struct walk *walk,
         }
         if (!wait && i > PASSES) return -EAGAIN;
         int rc = queue_record_at(q, wait, walk->at, record);
-        if (rc == 0 && (record->end.pos > tail || record->header.ordinal < walk->n))
+        if (rc == 0 && !PM_MUST(record->end.pos <= tail && record->header.ordinal >= walk->n))
             rc = EMMAP_E_CORRUPT;
         if (rc == EMMAP_E_CORRUPT) {
             if (!wait) return -EAGAIN;
@@ -388,7 +388,7 @@ static unsigned keep_whole(struct emmap_queue *q, uint8_t *buf, struct queue_mes
     uint8_t *to = buf;
     for (unsigned i = 0; i < n; i++) {
         const uint32_t len = messages[i].len_bytes;
-        if (crc32c(0, buf, len) == messages[i].data_crc) {
+        if (PM_MUST(crc32c(0, buf, len) == messages[i].data_crc)) {
             if (to != buf) memmove(to, buf, len);
             to += len;
             messages[kept++] = messages[i];
@@ -660,7 +660,7 @@ static int claim(struct emmap_queue *q, bool wait, void *buf, uint64_t room_byte
         }
         if (rc) return rc;
         rc = copy_claimed(q, message, buf);
-        if (rc == 0 && crc32c(0, buf, message->len_bytes) == message->data_crc) return 0;
+        if (rc == 0 && PM_MUST(crc32c(0, buf, message->len_bytes) == message->data_crc)) return 0;
         if (rc) {
             (void)queue_finish_surely(q, message, QUEUE_LEASED, false);
             return rc;
