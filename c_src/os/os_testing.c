@@ -2,9 +2,12 @@
 #include "os/os_testing.h"
 
 #include <fcntl.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 static _Thread_local struct {
@@ -29,6 +32,18 @@ static const char *const call_names[OS_CALL_COUNT] = {
     OS_CALLS(OS_CALL_NAME)
 #undef OS_CALL_NAME
 };
+
+/* At a store or a call of the system this thread now and then lets others go first. */
+static uint64_t perturbation;
+static void perturb(void) {
+    static _Thread_local uint64_t rng;
+    static _Atomic uint64_t threads;
+    if (perturbation == 0) return;
+    if (rng == 0) rng = perturbation * 2654435761u + atomic_fetch_add(&threads, 1) + 1;
+    rng ^= rng << 13, rng ^= rng >> 7, rng ^= rng << 17;
+    if (rng % 512 == 0) nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
+    if (rng % 16 == 1) sched_yield();
+}
 
 void os_fail_at(enum os_call call, unsigned nth, int err, int sticky) {
     for (unsigned i = 0; i <= OS_CALL_COUNT; i++)
@@ -58,6 +73,7 @@ void os_watch_calls(os_watcher *before, void *ctx) {
 }
 
 int os_fail(enum os_call call) {
+    perturb();
     if (watcher) watcher(watcher_ctx, call);
     failing.seen[call]++;
     failing.seen[OS_CALL_ANY]++;
@@ -88,6 +104,7 @@ void os_record_to(os_recorder *to, void *ctx) {
 }
 
 void os_record(const struct os_event *event) {
+    perturb();
     if (recorder) recorder(recorder_ctx, event);
 }
 
@@ -119,6 +136,8 @@ static void parse_mutant(const char *text) {
 
 __attribute__((constructor)) static void read_environment(void) {
     const char *text = getenv("EMMAP_MUTANT"), *list = getenv("EMMAP_MUTANT_LIST");
+    const char *seed = getenv("EMMAP_PERTURB");
+    if (seed) perturbation = strtoull(seed, NULL, 10);
     if (text && *text) parse_mutant(text);
     if (list && *list) mutant.list = open(list, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 }

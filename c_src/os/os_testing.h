@@ -6,7 +6,9 @@
  *
  * And one precaution can be left out, so that the tests are tried themselves: EMMAP_MUTANT in the
  * environment is "KIND FILE:LINE", of a kind below. With EMMAP_MUTANT_LIST=FILE each place of them
- * is noted there when it is reached. */
+ * is noted there when it is reached.
+ *
+ * With EMMAP_PERTURB=SEED threads give way to others by chance, at stores and calls of the system. */
 #ifndef EMMAP_OS_TESTING_H
 #define EMMAP_OS_TESTING_H
 
@@ -140,16 +142,21 @@ enum os_mutant os_mutant_at(unsigned kinds, const char *file, int line);
 /* At most 128 bytes, stored behind the next store of this thread. */
 void os_store_late(void *dst, const void *src, size_t len_bytes);
 void os_store_late_ones(void);
+
+#else
+#define OS_FAIL(id) ((void)0)
+#define OS_FAIL_AFTER(id, rc) (rc)
+#define OS_RECORD(...) ((void)0)
+#endif
+
+/* EMMAP_NO_MUTANTS: a test build that counts coverage. */
+#if defined(EMMAP_TESTING) && !defined(EMMAP_NO_MUTANTS)
 #define OS_MUTANT_OF(kinds) os_mutant_at(kinds, __FILE__, __LINE__)
 #define OS_IS_MUTANT(id) (OS_MUTANT_OF(1u << OS_MUTANT_##id) != OS_MUTANT_NONE)
-
 #else
 #define OS_MUTANT_OF(kinds) OS_MUTANT_NONE
 #define OS_IS_MUTANT(id) false
 #define os_store_late(dst, src, len_bytes) ((void)0)
 #define os_store_late_ones() ((void)0)
-#define OS_FAIL(id) ((void)0)
-#define OS_FAIL_AFTER(id, rc) (rc)
-#define OS_RECORD(...) ((void)0)
 #endif
 #endif
