@@ -1,0 +1,214 @@
+/* test_queue_forged.c -- what has a right checksum and is wrong nevertheless: a record with another
+ * one's ordinal, a record of an earlier life of the queue, a holder of an earlier life. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "test/queue_image.h"
+
+enum { ROOM = QUEUE_DATA_OFF + 6 * QUEUE_LEAST_SEGMENT };
+
+static struct emmap_queue *make(void) {
+    struct emmap_queue *q = image_desk(ROOM);
+    const struct emmap_queue_options options = {.size_bytes = 1};
+    image_make(q, &options);
+    return q;
+}
+
+/* The record of the n-th message of a queue whose first is in slot 1. */
+static struct queue_record record_of(struct emmap_queue *q, unsigned n) {
+    struct queue_place at = {.pos = q->cap_bytes, .slot = 1};
+    struct queue_record record;
+    for (unsigned i = 0;; i++) {
+        assert_ok(queue_record_at(q, true, at, &record));
+        if (i == n) return record;
+        at = record.end;
+    }
+}
+
+static void forge_ordinal(struct emmap_queue *q, unsigned n, uint64_t ordinal) {
+    struct queue_record record = record_of(q, n);
+    record.header.ordinal = ordinal;
+    record.header.crc = queue_record_crc(q, queue_slot(q, record.at.slot)->segment.epoch,
+                                         record.at.pos, &record.header);
+    assert_ok(queue_write(q, true, &record.at, &record.header, sizeof record.header));
+}
+
+static void damage(struct emmap_queue *q, unsigned n, uint64_t off) {
+    const struct queue_record record = record_of(q, n);
+    struct queue_place place = record.at;
+    uint64_t at, stop;
+    assert_ok(queue_skip(q, &place, off));
+    assert_ok(queue_place_off(q, place, &at, &stop));
+    q->base[queue_slot_off(q, place.slot) + QUEUE_SLOT_HEADER + at] ^= 0x40;
+}
+
+/* Four messages, the third of which says that it is the first; covered by a checkpoint. */
+static struct emmap_queue *make_forged(struct ledger *ledger, bool covered) {
+    struct emmap_queue *q = make();
+    *ledger = (struct ledger){.n = 0};
+    for (uint32_t i = 0; i < 4; i++)
+        ledger_push(ledger, q, 40 + i);
+    if (covered) pm_set64(&queue_live(q)->cp_durable, queue_checkpoint(q));
+    forge_ordinal(q, 2, 0);
+    ledger->fate[2] = GONE;
+    return q;
+}
+
+/* counted: what is damaged has been found and is not counted. */
+static void check(struct emmap_queue *q, const struct ledger *ledger, bool counted) {
+    struct drained drained;
+    const uint64_t count = queue_count(q);
+    const char *wrong = drain(q, ledger, &drained);
+    if (!wrong && counted && drained.n != count) wrong = "the count is wrong";
+    if (!wrong) wrong = agrees(ledger, &drained);
+    if (wrong) fail_msg("%s", wrong);
+}
+
+static void settle_and_check(struct emmap_queue *q, const struct ledger *ledger,
+                             enum queue_past past) {
+    const struct image image = image_of(q);
+    assert_ok(image_settle(q, &image, past));
+    assert_true(q->was_recovered);
+    check(q, ledger, true);
+    free(image.bytes);
+}
+
+static void a_recovery_passes_a_record_that_is_out_of_order(void **state) {
+    (void)state;
+    struct ledger ledger;
+    struct emmap_queue *q = make_forged(&ledger, true);
+    settle_and_check(q, &ledger, QUEUE_REBOOTED);
+    image_desk_free(q);
+}
+
+static void a_record_that_is_out_of_order_is_seen_at_open(void **state) {
+    (void)state;
+    struct ledger ledger;
+    struct emmap_queue *q = make_forged(&ledger, false);
+    settle_and_check(q, &ledger, QUEUE_KILLED);
+    image_desk_free(q);
+}
+
+static void a_search_behind_damage_passes_a_record_that_is_out_of_order(void **state) {
+    (void)state;
+    struct ledger ledger;
+    struct emmap_queue *q = make_forged(&ledger, true);
+    damage(q, 1, 0);
+    ledger.fate[1] = GONE;
+    check(q, &ledger, false);
+    assert_int_equal(queue_get(&queue_live(q)->lost_n), 2);
+    image_desk_free(q);
+}
+
+static void a_take_passes_a_record_that_is_out_of_order(void **state) {
+    (void)state;
+    struct ledger ledger;
+    struct emmap_queue *q = make_forged(&ledger, true);
+    check(q, &ledger, false);
+    image_desk_free(q);
+}
+
+static void a_claim_passes_what_is_damaged(void **state) {
+    (void)state;
+    static uint8_t buf[IMAGE_MESSAGE_BYTES];
+    struct ledger ledger = {.n = 0};
+    struct emmap_queue *q = make();
+    struct queue_message message;
+    ledger_push(&ledger, q, 40);
+    ledger_push(&ledger, q, 41);
+    damage(q, 0, QUEUE_RECORD_HEADER + 20);
+    assert_ok(queue_claim(q, true, buf, sizeof buf, &message));
+    assert_int_equal(ledger_find(&ledger, buf, message.len_bytes), 1);
+    assert_int_equal(queue_get(&queue_live(q)->lost_n), 1);
+    image_desk_free(q);
+}
+
+static void an_epoch_that_no_checkpoint_knows_is_seen_at_open(void **state) {
+    (void)state;
+    struct ledger ledger = {.n = 0};
+    struct emmap_queue *q = make();
+    ledger_push(&ledger, q, 40);
+    pm_set64(&queue_live(q)->cp_durable, queue_checkpoint(q));
+    pm_set64(&queue_live(q)->epoch, queue_get(&queue_live(q)->epoch) - 1);
+    settle_and_check(q, &ledger, QUEUE_KILLED);
+    image_desk_free(q);
+}
+
+static void a_look_passes_what_is_damaged(void **state) {
+    (void)state;
+    static uint8_t buf[IMAGE_MESSAGE_BYTES];
+    struct ledger ledger = {.n = 0};
+    struct emmap_queue *q = make();
+    struct queue_place front = {0}, back = {0};
+    struct queue_message message;
+    const uint32_t lens[] = {40, 100000, 41, 42};
+    for (unsigned i = 0; i < sizeof lens / sizeof *lens; i++)
+        ledger_push(&ledger, q, lens[i]);
+    damage(q, 0, QUEUE_RECORD_HEADER + 20);
+    damage(q, 1, QUEUE_RECORD_HEADER + 90000);
+    damage(q, 3, QUEUE_RECORD_HEADER + 20);
+    assert_ok(queue_peek(q, true, false, &front, buf, sizeof buf, &message));
+    assert_int_equal(ledger_find(&ledger, buf, message.len_bytes), 2);
+    assert_ok(queue_peek(q, true, true, &back, buf, sizeof buf, &message));
+    assert_int_equal(ledger_find(&ledger, buf, message.len_bytes), 2);
+    assert_int_equal(queue_peek(q, true, true, &back, buf, sizeof buf, &message), EMMAP_E_EMPTY);
+    image_desk_free(q);
+}
+
+/* A participant's number that somebody else has now. */
+static void who_had_the_number_before_is_dead(void **state) {
+    (void)state;
+    struct emmap_queue *q = make();
+    pm_set64(&queue_participant(q, 7)->incarnation, 12);
+    assert_true(queue_is_alive(q, 7, 12));
+    assert_false(queue_is_alive(q, 7, 11));
+    image_desk_free(q);
+}
+
+/* A segment's slot is used again; the power is cut when the disk has the record in it, and not the
+ * segment's header. The queue that is recovered is empty, and begins at the same place. */
+static void what_was_given_up_does_not_come_back(void **state) {
+    (void)state;
+    struct ledger ledger = {.n = 0};
+    struct drained drained;
+    struct emmap_queue *q = make();
+    ledger_push(&ledger, q, QUEUE_LEAST_SEGMENT * 3 / 4);
+    ledger_push(&ledger, q, QUEUE_LEAST_SEGMENT * 3 / 4);
+    check(q, &ledger, false);
+    pm_set64(&queue_live(q)->cp_durable, queue_checkpoint(q));
+    struct image synced = image_of(q);
+    const uint64_t left = 3 * q->cap_bytes - queue_get(&queue_live(q)->tail);
+    ledger_push(&ledger, q, (uint32_t)(left - QUEUE_RECORD_OVERHEAD));
+    ledger_push(&ledger, q, 40);
+    assert_int_equal(queue_get(&queue_live(q)->tail_slot), 1);
+    const uint64_t data = queue_slot_off(q, 1) + QUEUE_SLOT_HEADER;
+    memcpy(synced.bytes + data, q->base + data, q->cap_bytes);
+
+    image_lay(q, &synced);
+    assert_ok(image_settle(q, &synced, QUEUE_REBOOTED));
+    struct image recovered = image_of(q);
+    assert_null(drain(q, &ledger, &drained));
+    assert_int_equal(drained.n, 0);
+    image_lay(q, &recovered);
+    assert_ok(image_settle(q, &recovered, QUEUE_REBOOTED));
+    assert_null(drain(q, &ledger, &drained));
+    assert_int_equal(drained.n, 0);
+    free(synced.bytes);
+    free(recovered.bytes);
+    image_desk_free(q);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        TEST(a_recovery_passes_a_record_that_is_out_of_order),
+        TEST(a_record_that_is_out_of_order_is_seen_at_open),
+        TEST(a_search_behind_damage_passes_a_record_that_is_out_of_order),
+        TEST(a_take_passes_a_record_that_is_out_of_order),
+        TEST(a_claim_passes_what_is_damaged),
+        TEST(an_epoch_that_no_checkpoint_knows_is_seen_at_open),
+        TEST(a_look_passes_what_is_damaged),
+        TEST(who_had_the_number_before_is_dead),
+        TEST(what_was_given_up_does_not_come_back),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
