@@ -268,9 +268,8 @@ static int open_private(struct emmap_queue *q) {
     struct emmap_disk_live *live = queue_live(q);
     if (is_truncated(q)) return EMMAP_E_TRUNCATED;
     be_participant(q, 0);
-    pm_set64(&live->lock, q->me);
     const int rc = queue_settle(q, queue_past_of(q));
-    pm_set64(&live->lock, 0);
+    pm_set64(&live->lock, 0); /* whoever had it when the copy was made */
     return rc;
 }
 

@@ -10,13 +10,13 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "core/crc32c.h"
 #include "os/os.h"
+#include "test/kill_point.h"
 
-enum { KILLED = 9, WRONG = 1, MOST_SECONDS = 60, MORE = 100, MORE_BYTES = 900 };
+enum { WRONG = 1, MORE = 100, MORE_BYTES = 900 };
 enum { MOST_TOLD = 30 };
 enum { ROOM = 1 << 20 };
 
@@ -98,20 +98,6 @@ struct partner {
 };
 static struct partner test; /* in the partner: who gives it */
 
-static pid_t child(void) {
-    const pid_t pid = fork();
-    MUST(pid >= 0);
-    if (pid == 0) alarm(MOST_SECONDS);
-    return pid;
-}
-
-static int status_of(pid_t pid) {
-    int status;
-    while (waitpid(pid, &status, 0) < 0)
-        MUST(errno == EINTR);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 256 + WTERMSIG(status);
-}
-
 static void wait_here(void) {
     char c = 0;
     MUST(write(test.to, &c, 1) == 1);
@@ -121,7 +107,7 @@ static void wait_here(void) {
 static struct partner start(void (*be)(void)) {
     int to[2], from[2];
     MUST(pipe(to) == 0 && pipe(from) == 0);
-    const pid_t pid = child();
+    const pid_t pid = kill_child();
     if (pid == 0) {
         close(to[1]);
         close(from[0]);
@@ -145,40 +131,13 @@ static int go(const struct partner *partner) {
     MUST(write(partner->to, &c, 1) == 1 || errno == EPIPE);
     close(partner->to);
     close(partner->from);
-    return status_of(partner->pid);
+    return kill_status(partner->pid);
 }
 
 /* ------------------------------------------------------------------------------- the victim */
 
 static uint64_t dies_at; /* the n-th store or call of the system */
 static bool shared;      /* with a survivor */
-static uint64_t left;
-
-static void end(void) {
-    _exit(KILLED);
-}
-
-/* A word at a time: what is before the last one is there. */
-static void at_store(void *ctx, const struct os_event *event) {
-    (void)ctx;
-    if (event->kind > OS_EVENT_FILL || event->len_bytes == 0) return;
-    const uintptr_t start = (uintptr_t)event->addr, from = start & ~(uintptr_t)7;
-    const uint64_t words = (start + event->len_bytes + 7 - from) / 8;
-    if (words < left) {
-        left -= words;
-        return;
-    }
-    const uint64_t done = left > 1 ? from + 8 * (left - 1) - start : 0;
-    void *to = (void *)start;
-    if (event->kind == OS_EVENT_COPY) memmove(to, event->from, done);
-    if (event->kind == OS_EVENT_FILL) memset(to, 0, done);
-    end();
-}
-
-static void at_call(void *ctx, enum os_call call) {
-    (void)ctx, (void)call;
-    if (--left == 0) end();
-}
 
 static struct emmap_queue *open_it(uint32_t flags) {
     const bool fixed = operation->flags & KILL_FIXED;
@@ -206,15 +165,12 @@ static void be_victim(void) {
     struct emmap_queue *q = operation->run ? open_it(flags) : NULL;
     if (operation->before) operation->before(q);
     if (operation->run && operation->first) wait_here();
-    left = dies_at;
-    os_record_to(at_store, NULL);
-    os_watch_calls(at_call, NULL);
+    kill_at(dies_at);
     if (operation->run)
         operation->run(q);
     else
         (void)open_it(flags);
-    os_record_to(NULL, NULL);
-    os_watch_calls(NULL, NULL);
+    kill_never();
     told->done = true;
     _exit(0);
 }
@@ -360,17 +316,17 @@ static void put_back(const struct image *image) {
 static int run_victim(void) {
     told->done = operation->first && operation->run;
     if (!operation->first) {
-        const pid_t pid = child();
+        const pid_t pid = kill_child();
         if (pid == 0) be_victim();
-        return status_of(pid);
+        return kill_status(pid);
     }
     const struct partner first = start(be_first);
     MUST(waits(&first));
     if (!operation->run) { /* it opens when the first one is dead */
         (void)go(&first);
-        const pid_t pid = child();
+        const pid_t pid = kill_child();
         if (pid == 0) be_victim();
-        return status_of(pid);
+        return kill_status(pid);
     }
     const struct partner victim = start(be_victim);
     const bool ready = waits(&victim);
@@ -380,9 +336,9 @@ static int run_victim(void) {
 
 static int look_as_next(int *looked) {
     const int victim = run_victim();
-    const pid_t pid = child();
+    const pid_t pid = kill_child();
     if (pid == 0) be_next();
-    *looked = status_of(pid);
+    *looked = kill_status(pid);
     return victim;
 }
 
@@ -398,14 +354,14 @@ static int look_as_survivor(int *looked) {
 /* Not closed: a kill, or, as far as it shows, a queue at rest. */
 static void make(struct image *image) {
     struct stat st;
-    const pid_t pid = child();
+    const pid_t pid = kill_child();
     if (pid == 0) {
         struct emmap_queue *q = open_it(EMMAP_QUEUE_CREATE);
         if (operation->make) operation->make(q);
         if (!(operation->flags & KILL_UNCLOSED)) emmap_queue_close(q);
         _exit(0);
     }
-    MUST(status_of(pid) == 0);
+    MUST(kill_status(pid) == 0);
     const int fd = open(path, O_RDONLY);
     MUST(fd >= 0 && fstat(fd, &st) == 0);
     image->len_bytes = (uint64_t)st.st_size;

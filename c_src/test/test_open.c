@@ -180,6 +180,19 @@ static void truncate_zeroes_and_gives_the_length(void **state) {
         }
 }
 
+static void truncate_zeroes_where_the_file_system_cannot(void **state) {
+    (void)state;
+    const char *path = support_path("f");
+    make_file(path, FILE_BYTES);
+    os_fail_at(OS_CALL_ZERO, 1, EOPNOTSUPP, 1);
+    opens_with_size(path, RW | EMMAP_TRUNCATE, 0, 5000, 5000);
+    assert_true(os_fail_seen(OS_CALL_ZERO) > 0);
+    os_fail_never();
+    struct snapshot now = snapshot_of(path);
+    assert_true(is_zero(now.bytes, now.len_bytes));
+    free(now.bytes);
+}
+
 static void truncate_needs_write_and_comes_last(void **state) {
     (void)state;
     const char *path = support_path("f");
@@ -333,6 +346,7 @@ int main(int argc, char **argv) {
         TEST(an_offset_need_not_lie_on_a_page),
         TEST(offsets_and_lengths_that_wrap_are_refused),
         TEST(truncate_zeroes_and_gives_the_length),
+        TEST(truncate_zeroes_where_the_file_system_cannot),
         TEST(truncate_needs_write_and_comes_last),
         TEST(truncate_is_seen_by_handles_as_zeros),
         TEST(populate_touches_each_page_for_writing),

@@ -789,6 +789,22 @@ static void threads_lose_double_and_reorder_nothing(void **state) {
     await_no_regions();
 }
 
+/* Whatever its words say by then. */
+static void what_was_found_corrupt_is_recovered_by_the_next(void **state) {
+    (void)state;
+    const char *path = support_path("q");
+    struct emmap_queue *q = open_queue(path, MAKE);
+    push_some(q, 0, 3);
+    queue_break(q, EMMAP_E_CORRUPT);
+    assert_int_equal(push_id(q, 3, 10), EMMAP_E_CORRUPT);
+    emmap_queue_close(q);
+    await_no_regions();
+    q = open_queue(path, 0);
+    assert_true(q->was_recovered);
+    take_some(q, 0, 3);
+    emmap_queue_close(q);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(reopening_keeps_everything),
@@ -818,6 +834,7 @@ int main(void) {
         TEST(a_truncated_file_is_left_alone),
         TEST(a_later_version_and_a_damaged_header_are_left_alone),
         TEST(threads_lose_double_and_reorder_nothing),
+        TEST(what_was_found_corrupt_is_recovered_by_the_next),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
