@@ -789,6 +789,30 @@ static void threads_lose_double_and_reorder_nothing(void **state) {
     await_no_regions();
 }
 
+static uint64_t pushes_until_full(struct emmap_queue *q) {
+    for (uint64_t n = 0; n < 1000; n++) {
+        const int rc = push_id(q, n, 900);
+        if (rc == EMMAP_E_FULL) return n;
+        assert_ok(rc);
+    }
+    return UINT64_MAX;
+}
+
+static void the_largest_size_changes_while_it_is_used(void **state) {
+    (void)state;
+    const char *path = support_path("q");
+    struct emmap_queue *q = open_queue(path, MAKE);
+    assert_ok(queue_set_max(q, 10000));
+    assert_in_range(pushes_until_full(q), 5, 20);
+    emmap_queue_close(q);
+    q = open_queue(path, 0); /* the file remembers it */
+    assert_int_equal(queue_info(q).max_bytes, 10000);
+    assert_int_equal(pushes_until_full(q), 0);
+    assert_ok(queue_set_max(q, UINT64_MAX));
+    assert_int_equal(pushes_until_full(q), UINT64_MAX);
+    emmap_queue_close(q);
+}
+
 /* Whatever its words say by then. */
 static void what_was_found_corrupt_is_recovered_by_the_next(void **state) {
     (void)state;
@@ -834,6 +858,7 @@ int main(void) {
         TEST(a_truncated_file_is_left_alone),
         TEST(a_later_version_and_a_damaged_header_are_left_alone),
         TEST(threads_lose_double_and_reorder_nothing),
+        TEST(the_largest_size_changes_while_it_is_used),
         TEST(what_was_found_corrupt_is_recovered_by_the_next),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
