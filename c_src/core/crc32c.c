@@ -26,6 +26,8 @@
 #endif
 #endif
 
+#include "core/fence.h"
+
 enum { BYTES = 256 };
 #define POLYNOMIAL 0x82F63B78u /* reflected */
 
@@ -215,7 +217,7 @@ static _Atomic(way *) chosen = by_first;
 static uint32_t by_first(uint32_t crc, const void *data, size_t len_bytes) {
     way *const found = ways[has_instructions()];
     pthread_once(&tables_made, make_tables);
-    atomic_store_explicit(&chosen, found, memory_order_release); /* pairs with crc32c */
+    store_release(&chosen, found); /* pairs with crc32c */
     return found(crc, data, len_bytes);
 }
 

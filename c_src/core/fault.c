@@ -16,6 +16,7 @@
  * Invariant: a replaced page lies within a range that is MARKED, REPLACED or HEALING. */
 #include <errno.h>
 
+#include "core/fence.h"
 #include "core/region.h"
 #include "emmap.h"
 #include "os/os.h"
@@ -54,12 +55,12 @@ static bool replace(struct emmap_region *region, struct fault_range *range, enum
     atomic_store_explicit(&range->off, off, memory_order_relaxed);
     atomic_store_explicit(&range->len_bytes, len_bytes, memory_order_relaxed);
     /* pairs with meets: acquire state */
-    atomic_store_explicit(&range->state, FAULT_MARKED, memory_order_release);
+    store_release(&range->state, FAULT_MARKED);
     /* pairs with region_leave: acquire fault_word */
-    atomic_fetch_add_explicit(&region->fault_word, MARK + 1, memory_order_acq_rel);
+    fetch_add_acq_rel(&region->fault_word, MARK + 1);
     const bool done = map_zeros(region, off, len_bytes);
-    atomic_store_explicit(&range->state, done ? FAULT_REPLACED : FAULT_FREE, memory_order_release);
-    if (!done) atomic_fetch_sub_explicit(&region->fault_word, 1, memory_order_acq_rel);
+    store_release(&range->state, done ? FAULT_REPLACED : FAULT_FREE);
+    if (!done) fetch_sub_acq_rel(&region->fault_word, 1);
     return done;
 }
 
@@ -75,9 +76,9 @@ static bool replace_all(struct emmap_region *region, uint64_t span) {
     if (change(range, FAULT_FREE, FAULT_FILLING))
         return replace(region, range, FAULT_ALL, region->map_off, span);
     if (!change(range, FAULT_REPLACED, FAULT_MARKED)) return true;
-    atomic_fetch_add_explicit(&region->fault_word, MARK, memory_order_acq_rel);
+    fetch_add_acq_rel(&region->fault_word, MARK);
     const bool done = map_zeros(region, region->map_off, span);
-    atomic_store_explicit(&range->state, FAULT_REPLACED, memory_order_release);
+    store_release(&range->state, FAULT_REPLACED);
     return done;
 }
 
@@ -201,10 +202,10 @@ static int heal(struct emmap_region *region, struct fault_range *range) {
     const uint64_t limit = span_limit(region);
     uint64_t len = atomic_load_explicit(&range->len_bytes, memory_order_relaxed);
     if (from + len > limit) len = from < limit ? limit - from : 0;
-    atomic_fetch_add_explicit(&region->fault_word, HEAL, memory_order_acq_rel);
+    fetch_add_acq_rel(&region->fault_word, HEAL);
     const int rc = map_back(region, from, len);
-    atomic_store_explicit(&range->state, rc ? FAULT_REPLACED : FAULT_FREE, memory_order_release);
-    if (rc == 0) atomic_fetch_sub_explicit(&region->fault_word, 1, memory_order_acq_rel);
+    store_release(&range->state, rc ? FAULT_REPLACED : FAULT_FREE);
+    if (rc == 0) fetch_sub_acq_rel(&region->fault_word, 1);
     return rc;
 }
 
@@ -219,13 +220,13 @@ static int heal_all(struct emmap_region *region) {
         ours[i] = change(&region->faults[i], FAULT_REPLACED, FAULT_HEALING);
         healed += ours[i];
     }
-    atomic_fetch_add_explicit(&region->fault_word, HEAL, memory_order_acq_rel);
+    fetch_add_acq_rel(&region->fault_word, HEAL);
     const int rc = map_back(region, region->map_off, span_limit(region) - region->map_off);
     const uint32_t state = rc ? FAULT_REPLACED : FAULT_FREE;
     for (unsigned i = 0; i < FAULT_RANGES; i++)
-        if (ours[i]) atomic_store_explicit(&region->faults[i].state, state, memory_order_release);
-    atomic_store_explicit(&all->state, state, memory_order_release);
-    if (rc == 0) atomic_fetch_sub_explicit(&region->fault_word, healed, memory_order_acq_rel);
+        if (ours[i]) store_release(&region->faults[i].state, state);
+    store_release(&all->state, state);
+    if (rc == 0) fetch_sub_acq_rel(&region->fault_word, healed);
     return rc;
 }
 

@@ -1,9 +1,12 @@
-/* fence.h -- fences, also under thread sanitizer, which knows none: an atomic instruction is one as
- * well. */
+/* fence.h -- what has a release order: stores and counts, which a test build can make without; and
+ * fences, also under thread sanitizer, which knows none: an atomic instruction is one as well. */
 #ifndef EMMAP_CORE_FENCE_H
 #define EMMAP_CORE_FENCE_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
+
+#include "os/os_testing.h"
 
 #if defined(__SANITIZE_THREAD__)
 #define EMMAP_THREAD_SANITIZER 1
@@ -22,4 +25,17 @@
 #else
 #define fence(order) atomic_thread_fence(order)
 #endif
+
+#define store_release(at, value)                                                     \
+    (OS_IS_MUTANT(WEAK) ? atomic_store_explicit((at), (value), memory_order_relaxed) \
+                        : atomic_store_explicit((at), (value), memory_order_release))
+#define fetch_sub_release(at, n)                                                     \
+    (OS_IS_MUTANT(WEAK) ? atomic_fetch_sub_explicit((at), (n), memory_order_relaxed) \
+                        : atomic_fetch_sub_explicit((at), (n), memory_order_release))
+#define fetch_sub_acq_rel(at, n)                                                     \
+    (OS_IS_MUTANT(WEAK) ? atomic_fetch_sub_explicit((at), (n), memory_order_relaxed) \
+                        : atomic_fetch_sub_explicit((at), (n), memory_order_acq_rel))
+#define fetch_add_acq_rel(at, n)                                                     \
+    (OS_IS_MUTANT(WEAK) ? atomic_fetch_add_explicit((at), (n), memory_order_relaxed) \
+                        : atomic_fetch_add_explicit((at), (n), memory_order_acq_rel))
 #endif

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "core/fence.h"
 #include "core/runtime.h"
 #include "emmap.h"
 #include "os/os.h"
@@ -88,7 +89,7 @@ static int refresh_locked(struct inode *inode, int fd, uint64_t *size_bytes) {
     struct os_stat st;
     const int rc = os_fstat(fd, &st);
     if (rc) return rc;
-    atomic_store_explicit(&inode->size_bytes, st.size_bytes, memory_order_release);
+    store_release(&inode->size_bytes, st.size_bytes);
     *size_bytes = st.size_bytes;
     return 0;
 }
@@ -156,7 +157,7 @@ int inode_grow(struct inode *inode, int fd, uint64_t from_bytes, uint64_t to_byt
     pthread_mutex_lock(&inode->size_lock);
     if (rc == 0) rc = takes ? os_extend(fd, space_from, to_bytes) : os_truncate(fd, to_bytes);
     if (rc && takes) give_back(fd, from_bytes);
-    if (rc == 0) atomic_store_explicit(&inode->size_bytes, to_bytes, memory_order_release);
+    if (rc == 0) store_release(&inode->size_bytes, to_bytes);
     pthread_mutex_unlock(&inode->size_lock);
     return rc;
 }
@@ -166,9 +167,9 @@ int inode_grow(struct inode *inode, int fd, uint64_t from_bytes, uint64_t to_byt
 int inode_shrink(struct inode *inode, int fd, uint64_t to_bytes) {
     pthread_mutex_lock(&inode->size_lock);
     const uint64_t before = atomic_load_explicit(&inode->size_bytes, memory_order_relaxed);
-    atomic_store_explicit(&inode->size_bytes, to_bytes, memory_order_release);
+    store_release(&inode->size_bytes, to_bytes);
     const int rc = os_truncate(fd, to_bytes);
-    if (rc) atomic_store_explicit(&inode->size_bytes, before, memory_order_release);
+    if (rc) store_release(&inode->size_bytes, before);
     pthread_mutex_unlock(&inode->size_lock);
     return rc;
 }

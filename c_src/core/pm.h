@@ -82,7 +82,17 @@ static inline void pm_store64(_Atomic uint64_t *dst, uint64_t value) {
     os_store_late_ones();
 }
 
-/* pm_set64 -- the same, with no more order than that what was stored before it comes before it. */
+/* pm_put64 -- a word whose place among the stores around it is of no matter: it counts when what comes
+ * later, a pm_set64 or a sync, says so. */
+#define pm_put64(dst, value) pm_put64_as(OS_MUTANT_OF(1u << OS_MUTANT_SKIP), dst, value)
+static inline void pm_put64_as(enum os_mutant how, _Atomic uint64_t *dst, uint64_t value) {
+    if (how == OS_MUTANT_SKIP) return;
+    OS_RECORD(.kind = OS_EVENT_WORD, .addr = (const void *)dst, .len_bytes = 8, .fd = -1);
+    atomic_store_explicit(dst, value, memory_order_relaxed);
+    os_store_late_ones();
+}
+
+/* pm_set64 -- one word, with no more order than that what was stored before it comes before it. */
 #define pm_set64(dst, value) pm_set64_as(PM_SET, dst, value)
 static inline void pm_set64_as(enum os_mutant how, _Atomic uint64_t *dst, uint64_t value) {
     if (how == OS_MUTANT_SKIP) return;

@@ -209,11 +209,11 @@ static void free_job(struct pool_job *job) {
     inode_unref(region->inode);
     pthread_mutex_destroy(&region->lock);
     free(region);
-    atomic_fetch_sub_explicit(&rt->regions, 1, memory_order_release); /* last: it is all gone */
+    fetch_sub_release(&rt->regions, 1); /* last: it is all gone */
 }
 
 void region_unref(struct emmap_region *region) {
-    if (atomic_fetch_sub_explicit(&region->refs, 1, memory_order_acq_rel) != 1) return;
+    if (fetch_sub_acq_rel(&region->refs, 1) != 1) return;
     region->job.run = free_job;
     pool_run(&region->job);
 }
@@ -228,7 +228,7 @@ static void retire_job(struct pool_job *job) {
 }
 
 void region_unpin(struct emmap_region *region) {
-    if (atomic_fetch_sub_explicit(&region->pins, 1, memory_order_acq_rel) != 1) return;
+    if (fetch_sub_acq_rel(&region->pins, 1) != 1) return;
     region->job.run = retire_job;
     pool_run(&region->job);
 }
@@ -255,13 +255,13 @@ int region_resize_private(struct emmap_region *region, bool grow_only, uint64_t 
         if (rc == 0 && tail < end) (void)os_no_dump(got, end - tail);
         if (rc == 0 && tail - region->map_off < atomic_load(&region->file_span))
             /* pairs with fault.c: acquire file_span */
-            atomic_store_explicit(&region->file_span, tail - region->map_off, memory_order_release);
+            store_release(&region->file_span, tail - region->map_off);
         const uint64_t zero_to = size_bytes < tail ? size_bytes : tail;
         if (rc == 0 && before < zero_to) pm_zero(region_at(region, before), zero_to - before);
     }
     if (rc == 0) {
         if (size_bytes > region->private_end) region->private_end = size_bytes;
-        atomic_store_explicit(&region->own_size, size_bytes, memory_order_release);
+        store_release(&region->own_size, size_bytes);
         *bytes = size_bytes;
     }
     pthread_mutex_unlock(&region->lock);

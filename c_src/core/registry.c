@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "core/fence.h"
 #include "core/runtime.h"
 
 static struct registry_entry *free_entry(struct runtime *rt) {
@@ -22,7 +23,7 @@ static struct registry_entry *free_entry(struct runtime *rt) {
     if (!chunk) return NULL;
     /* pairs with registry_find: acquire of registry_used */
     atomic_store_explicit(&rt->registry[used], chunk, memory_order_relaxed);
-    atomic_store_explicit(&rt->registry_used, used + 1, memory_order_release);
+    store_release(&rt->registry_used, used + 1);
     rt->registry_free_hint = all + 1;
     return chunk;
 }

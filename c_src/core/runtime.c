@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "core/charge.h"
+#include "core/fence.h"
 #include "core/region.h"
 #include "os/os.h"
 
@@ -51,7 +52,7 @@ static void pool_main(void *arg) {
         for (struct pool_job *job = take_jobs(rt), *next; job; job = next) {
             next = job->next; /* its memory may be gone when it has run */
             job->run(job);
-            atomic_fetch_sub_explicit(&rt->pool_pending, 1, memory_order_release);
+            fetch_sub_release(&rt->pool_pending, 1);
         }
     }
 }

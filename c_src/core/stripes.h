@@ -77,7 +77,7 @@ static inline bool stripe_try_lock(struct stripe *stripe) {
 
 static inline void stripe_unlock(struct stripe *stripe) {
     const uint64_t seq = atomic_load_explicit(&stripe->seq, memory_order_relaxed);
-    atomic_store_explicit(&stripe->seq, seq + 1, memory_order_release);
+    store_release(&stripe->seq, seq + 1);
 }
 
 #endif

@@ -249,7 +249,7 @@ static int sync_entry(struct emmap_file *file) {
     const int rc = os_sync_parent(file->full_path);
     if (rc == -ENOENT || rc == -ENOTDIR) return 0;
     if (rc && rc != -EACCES) return rc;
-    atomic_store_explicit(&file->entry_synced, true, memory_order_release);
+    store_release(&file->entry_synced, true);
     return 0;
 }
 

@@ -151,7 +151,7 @@ close_copy:
 }
 
 static void close_region(struct emmap_region *region) {
-    atomic_store_explicit(&region->closed, 1, memory_order_release);
+    store_release(&region->closed, 1);
     region_unpin(region);
     region_unref(region);
 }

@@ -155,7 +155,7 @@ static void be_participant(struct emmap_queue *q, unsigned i) {
     uint64_t incarnation = (queue_get(&self->incarnation) + 1) & 0xFFFFFFFFu;
     if (incarnation == 0) incarnation = 1;
     pm_set64(&self->incarnation, incarnation);
-    pm_set64(&self->pid, os_pid());
+    pm_put64(&self->pid, os_pid());
     q->participant = i;
     q->me = (uint64_t)(i + 1) << 48 | incarnation;
     q->owner = (uint64_t)i | incarnation << 16;

@@ -19,8 +19,7 @@ static void clear_live(struct emmap_queue *q) {
 static void write_first_segment(struct emmap_queue *q, uint64_t slot, uint64_t number,
                                 uint64_t epoch, uint64_t n) {
     const uint64_t start = number * q->cap_bytes;
-    pm_set64(&queue_slot(q, slot)->next, 0);
-    pm_set64(&queue_slot(q, slot)->pinned, 0);
+    pm_put64(&queue_slot(q, slot)->next, 0);
     queue_write_segment(
         q, slot,
         (struct emmap_disk_segment){
@@ -28,25 +27,25 @@ static void write_first_segment(struct emmap_queue *q, uint64_t slot, uint64_t n
 }
 
 static void add_to_list(emmap_disk_word *list, struct emmap_queue *q, uint64_t slot) {
-    pm_set64(&queue_slot(q, slot)->free_next, queue_get(list));
-    pm_set64(list, slot);
+    pm_put64(&queue_slot(q, slot)->free_next, queue_get(list));
+    pm_put64(list, slot);
 }
 
 /* Where everything is, in a live page that says nothing yet. */
 static void set_positions(struct emmap_queue *q, struct queue_place head, uint64_t head_n,
                           struct queue_place tail, uint64_t tail_n) {
     struct emmap_disk_live *live = queue_live(q);
-    pm_set64(&live->tail, tail.pos);
-    pm_set64(&live->tail_n, tail_n);
-    pm_set64(&live->tail_slot, tail.slot);
-    pm_set64(&live->cursor, head.pos);
-    pm_set64(&live->cursor_n, head_n);
-    pm_set64(&live->cursor_slot, head.slot);
-    pm_set64(&live->head, head.pos);
-    pm_set64(&live->head_n, head_n);
-    pm_set64(&live->head_slot, head.slot);
-    pm_set64(&live->first_slot, head.slot);
-    pm_set64(&live->last_slot, tail.slot);
+    pm_put64(&live->tail, tail.pos);
+    pm_put64(&live->tail_n, tail_n);
+    pm_put64(&live->tail_slot, tail.slot);
+    pm_put64(&live->cursor, head.pos);
+    pm_put64(&live->cursor_n, head_n);
+    pm_put64(&live->cursor_slot, head.slot);
+    pm_put64(&live->head, head.pos);
+    pm_put64(&live->head_n, head_n);
+    pm_put64(&live->head_slot, head.slot);
+    pm_put64(&live->first_slot, head.slot);
+    pm_put64(&live->last_slot, tail.slot);
 }
 
 /* The first slot is the first segment, the others are warm. */
@@ -56,14 +55,14 @@ int queue_format(struct emmap_queue *q, uint64_t max_bytes, uint64_t slots) {
     clear_live(q);
     write_first_segment(q, 1, 1, 1, 1);
     set_positions(q, start, 1, start, 1);
-    pm_set64(&live->slots, slots);
-    pm_set64(&live->epoch, 1);
-    pm_set64(&live->next_number, 2);
-    pm_set64(&live->max_bytes, max_bytes);
+    pm_put64(&live->slots, slots);
+    pm_put64(&live->epoch, 1);
+    pm_put64(&live->next_number, 2);
+    pm_put64(&live->max_bytes, max_bytes);
     for (uint64_t slot = slots; slot > 1; slot--)
         add_to_list(&live->warm_slot, q, slot);
-    pm_set64(&live->warm_n, slots - 1);
-    pm_set64(&live->cp_durable, queue_checkpoint(q));
+    pm_put64(&live->warm_n, slots - 1);
+    pm_put64(&live->cp_durable, queue_checkpoint(q));
     return 0;
 }
 
@@ -193,8 +192,8 @@ static void link_chain(struct recovery *r) {
             here->end = next->prev_end;
         else if (seal > 0 && seal < r->q->cap_bytes && here->epoch < r->highest_epoch)
             here->end = here->start + seal;
-        pm_set64(&slot->next, next ? next->slot : 0);
-        pm_set64(&slot->end, here->end < most ? here->end - here->start : 0);
+        pm_put64(&slot->next, next ? next->slot : 0);
+        pm_put64(&slot->end, here->end < most ? here->end - here->start : 0);
     }
 }
 
@@ -364,16 +363,16 @@ static void walk(struct recovery *r) {
         const bool taken = kind == QUEUE_TAKING && r->past != QUEUE_REBOOTED;
         if (header &&
             (kind == QUEUE_FILLING || kind == QUEUE_VOID || kind == QUEUE_DONE || taken)) {
-            if (kind == QUEUE_FILLING || taken) pm_set64(record.state, queue_state(QUEUE_VOID, 0));
+            if (kind == QUEUE_FILLING || taken) pm_put64(record.state, queue_state(QUEUE_VOID, 0));
             pass(r, &record, true);
         } else if (header && data_is_whole(r, &record)) {
             if (queue_get(record.state) != queue_state(QUEUE_READY, 0))
-                pm_set64(record.state, queue_state(QUEUE_READY, 0));
+                pm_put64(record.state, queue_state(QUEUE_READY, 0));
             pass(r, &record, false);
         } else if (r->at.pos >= r->from.tail) {
             return;
         } else if (header) { /* its data is damaged, its place is known */
-            pm_set64(record.state, queue_state(QUEUE_VOID, 0));
+            pm_put64(record.state, queue_state(QUEUE_VOID, 0));
             r->lost++;
             pass(r, &record, true);
         } else if (!pass_bad(r)) {
@@ -401,8 +400,8 @@ static int keep(struct recovery *r) {
         r->kept[s->slot] = true;
     struct emmap_disk_slot *slot = queue_slot(r->q, last->slot);
     const uint64_t used = r->at.pos - last->start;
-    pm_set64(&slot->end, used < r->q->cap_bytes ? used : 0);
-    pm_set64(&slot->next, 0);
+    pm_put64(&slot->end, used < r->q->cap_bytes ? used : 0);
+    pm_put64(&slot->next, 0);
     return 0;
 }
 
@@ -433,8 +432,8 @@ static void give_up_others(struct recovery *r) {
 
 static void clear_participants(struct emmap_queue *q) {
     for (unsigned i = 0; i < QUEUE_PARTICIPANTS; i++) { /* incarnations only rise */
-        pm_set64(&queue_participant(q, i)->preparing, 0);
-        pm_set64(&queue_participant(q, i)->punching, 0);
+        pm_put64(&queue_participant(q, i)->preparing, 0);
+        pm_put64(&queue_participant(q, i)->punching, 0);
     }
 }
 
@@ -463,22 +462,22 @@ static int write_down(struct recovery *r) {
     clear_live(q);
     clear_participants(q);
     set_positions(q, r->first, r->first_n, r->at, r->next_n);
-    pm_set64(&live->gap_n, r->gap_n);
-    pm_set64(&live->gap_bytes, r->gap_bytes);
-    pm_set64(&live->slots, r->slots);
-    pm_set64(&live->epoch, PM_RAISED(r->highest_epoch));
-    pm_set64(&live->next_number, r->highest + 1);
-    pm_set64(&live->lost_n, r->lost);
+    pm_put64(&live->gap_n, r->gap_n);
+    pm_put64(&live->gap_bytes, r->gap_bytes);
+    pm_put64(&live->slots, r->slots);
+    pm_put64(&live->epoch, PM_RAISED(r->highest_epoch));
+    pm_put64(&live->next_number, r->highest + 1);
+    pm_put64(&live->lost_n, r->lost);
     const bool fixed = (q->flags & QUEUE_FLAG_FIXED) != 0;
     for (uint64_t slot = r->slots; slot > 0; slot--) {
         if (r->kept[slot]) continue;
         add_to_list(fixed ? &live->warm_slot : &live->cold_slot, q, slot);
-        if (fixed) pm_set64(&live->warm_n, queue_get(&live->warm_n) + 1);
+        if (fixed) pm_put64(&live->warm_n, queue_get(&live->warm_n) + 1);
     }
-    pm_set64(&live->cp_serial, serial);
-    pm_set64(&live->cp_durable, r->from.serial);
+    pm_put64(&live->cp_serial, serial);
+    pm_put64(&live->cp_durable, r->from.serial);
     rc = PM_SYNC(queue_sync_file(q));
-    if (rc == 0) pm_set64(&live->cp_durable, serial);
+    if (rc == 0) pm_put64(&live->cp_durable, serial);
     return rc;
 }
 
@@ -489,7 +488,7 @@ static int recover(struct recovery *r) {
     r->kept = calloc(r->slots + 2, sizeof *r->kept);
     r->in_slot = calloc(r->slots + 2, sizeof *r->in_slot);
     if (!r->buf || !r->chain || !r->has_segment || !r->kept || !r->in_slot) return -ENOMEM;
-    pm_set64(&queue_live(r->q)->slots, r->slots);
+    pm_put64(&queue_live(r->q)->slots, r->slots);
     find_segments(r);
     link_chain(r);
     begin(r);

@@ -80,8 +80,8 @@ static bool checkpoints_are_sound(struct emmap_queue *q, const struct emmap_disk
     const uint64_t serial = queue_get(&live->cp_durable), last = queue_get(&live->cp_serial);
     pm_read(&durable, queue_checkpoint_at(q, serial), sizeof durable);
     if (!queue_checkpoint_is_valid(q, &durable) || durable.serial != serial)
-        pm_set64(&live->cp_durable, c->serial);
-    if (last < c->serial || last > c->serial + 2) pm_set64(&live->cp_serial, c->serial);
+        pm_put64(&live->cp_durable, c->serial);
+    if (last < c->serial || last > c->serial + 2) pm_put64(&live->cp_serial, c->serial);
     return PM_MUST(queue_get(&live->epoch) == c->epoch);
 }
 

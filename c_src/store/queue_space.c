@@ -46,13 +46,6 @@ static void drop_list(struct emmap_queue *q, emmap_disk_word *list) {
     queue_distrust(q);
 }
 
-/* Written before anything leads to the slot. The end stays until there is a new header: where a power
- * cut leaves the old one, it must tell of the seal. */
-static void clear_links(struct emmap_disk_slot *slot) {
-    pm_set64(&slot->next, 0);
-    pm_set64(&slot->pinned, 0);
-}
-
 int queue_link(struct emmap_queue *q, uint64_t slot, uint64_t *next) {
     struct emmap_disk_live *live = queue_live(q);
     struct emmap_disk_slot *last = queue_slot(q, slot);
@@ -67,7 +60,9 @@ int queue_link(struct emmap_queue *q, uint64_t slot, uint64_t *next) {
         drop_list(q, &live->warm_slot);
         return -EAGAIN;
     }
-    clear_links(new);
+    /* Before anything leads to the slot. The end stays until there is a new header: where a power
+     * cut leaves the old one, it must tell of the seal. */
+    pm_put64(&new->next, 0);
     struct queue_step step = {0};
     queue_set(&step, &live->warm_slot, queue_get(&new->free_next));
     queue_set(&step, &live->warm_n, queue_get(&live->warm_n) - 1);

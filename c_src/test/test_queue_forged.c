@@ -78,6 +78,7 @@ static void a_recovery_passes_a_record_that_is_out_of_order(void **state) {
     struct ledger ledger;
     struct emmap_queue *q = make_forged(&ledger, true);
     settle_and_check(q, &ledger, QUEUE_REBOOTED);
+    assert_int_equal(queue_get(&queue_live(q)->lost_n), 1);
     image_desk_free(q);
 }
 
