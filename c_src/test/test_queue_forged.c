@@ -135,6 +135,29 @@ static void an_epoch_that_no_checkpoint_knows_is_seen_at_open(void **state) {
     image_desk_free(q);
 }
 
+/* The words that tell of checkpoints are damaged: the one that is whole stays, and the next is newer. */
+static void the_only_whole_checkpoint_is_not_written_over(void **state) {
+    (void)state;
+    struct ledger ledger = {.n = 0};
+    struct emmap_queue *q = make();
+    ledger_push(&ledger, q, 40);
+    const uint64_t whole = queue_checkpoint(q);
+    queue_checkpoint_at(q, whole + 1)->crc ^= 1;
+    for (unsigned i = 0; i < 2; i++) {
+        pm_set64(&queue_live(q)->cp_durable, i == 0 ? whole + 1 : whole);
+        pm_set64(&queue_live(q)->cp_serial, i == 0 ? whole : 0);
+        struct image image = image_of(q);
+        assert_ok(image_settle(q, &image, QUEUE_KILLED));
+        assert_false(q->was_recovered);
+        const uint64_t next = queue_checkpoint(q);
+        assert_true(next > whole);
+        assert_int_equal((next ^ whole) & 1, 1);
+        image_lay(q, &image);
+        free(image.bytes);
+    }
+    image_desk_free(q);
+}
+
 static void a_look_passes_what_is_damaged(void **state) {
     (void)state;
     static uint8_t buf[IMAGE_MESSAGE_BYTES];
@@ -207,6 +230,7 @@ int main(void) {
         TEST(a_take_passes_a_record_that_is_out_of_order),
         TEST(a_claim_passes_what_is_damaged),
         TEST(an_epoch_that_no_checkpoint_knows_is_seen_at_open),
+        TEST(the_only_whole_checkpoint_is_not_written_over),
         TEST(a_look_passes_what_is_damaged),
         TEST(who_had_the_number_before_is_dead),
         TEST(what_was_given_up_does_not_come_back),
