@@ -814,6 +814,39 @@ static void the_largest_size_changes_while_it_is_used(void **state) {
     emmap_queue_close(q);
 }
 
+static void put_zeros(const char *path, uint64_t off, size_t len_bytes) {
+    static const uint8_t zeros[8];
+    FILE *f = fopen(path, "r+b");
+    assert_non_null(f);
+    assert_int_equal(fseek(f, (long)off, SEEK_SET), 0);
+    assert_int_equal(fwrite(zeros, 1, len_bytes, f), len_bytes);
+    assert_int_equal(fclose(f), 0);
+}
+
+/* The disk has the holes, and all that it knows of the head is from before the messages were taken. */
+static void what_was_given_back_is_not_missed(void **state) {
+    (void)state;
+    const char *path = support_path("q"), *copy = support_path("copy");
+    struct emmap_queue *q = open_queue(path, MAKE);
+    for (uint64_t id = 0; id < 60; id++)
+        assert_ok(push_id(q, id, 20000));
+    assert_ok(emmap_queue_sync(q));
+    const uint64_t synced = queue_get(&queue_live(q)->cp_durable);
+    for (uint64_t id = 0; id < 59; id++)
+        assert_ok(take_id(q, id, 20000));
+    assert_ok(queue_give_back(q));
+    copy_file(path, copy);
+    const uint64_t newer = (uint64_t)((uint8_t *)queue_checkpoint_at(q, synced + 1) - q->base);
+    emmap_queue_close(q);
+    put_zeros(copy, newer, 8);
+    put_zeros(copy, QUEUE_LIVE_OFF + offsetof(struct emmap_disk_live, head), 8);
+
+    q = open_queue(copy, 0);
+    assert_true(q->was_recovered);
+    assert_int_equal(queue_info(q).lost, 0);
+    emmap_queue_close(q);
+}
+
 /* Whatever its words say by then. */
 static void what_was_found_corrupt_is_recovered_by_the_next(void **state) {
     (void)state;
@@ -860,6 +893,7 @@ int main(void) {
         TEST(a_later_version_and_a_damaged_header_are_left_alone),
         TEST(threads_lose_double_and_reorder_nothing),
         TEST(the_largest_size_changes_while_it_is_used),
+        TEST(what_was_given_back_is_not_missed),
         TEST(what_was_found_corrupt_is_recovered_by_the_next),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,6 @@
 /* test_queue_forged.c -- what has a right checksum and is wrong nevertheless: a record with another
  * one's ordinal, a record of an earlier life of the queue, a holder of an earlier life. */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -158,6 +159,22 @@ static void the_only_whole_checkpoint_is_not_written_over(void **state) {
     image_desk_free(q);
 }
 
+/* The list of free slots leads to one that is in use. */
+static void a_list_that_is_damaged_is_given_up(void **state) {
+    (void)state;
+    struct ledger ledger = {.n = 0};
+    struct emmap_queue *q = make();
+    uint64_t next;
+    ledger_push(&ledger, q, 40);
+    pm_set64(&queue_live(q)->warm_slot, 1);
+    pm_set64(&queue_live(q)->warm_n, 1);
+    assert_int_equal(queue_link(q, 1, &next), -EAGAIN);
+    assert_int_equal(queue_get(&queue_live(q)->warm_slot), 0);
+    assert_int_equal(queue_get(&queue_live(q)->warm_n), 0);
+    check(q, &ledger, true);
+    image_desk_free(q);
+}
+
 static void a_look_passes_what_is_damaged(void **state) {
     (void)state;
     static uint8_t buf[IMAGE_MESSAGE_BYTES];
@@ -231,6 +248,7 @@ int main(void) {
         TEST(a_claim_passes_what_is_damaged),
         TEST(an_epoch_that_no_checkpoint_knows_is_seen_at_open),
         TEST(the_only_whole_checkpoint_is_not_written_over),
+        TEST(a_list_that_is_damaged_is_given_up),
         TEST(a_look_passes_what_is_damaged),
         TEST(who_had_the_number_before_is_dead),
         TEST(what_was_given_up_does_not_come_back),
