@@ -225,6 +225,7 @@ bool queue_has_slot(const struct emmap_queue *q, uint64_t slot);
 uint64_t queue_slot_off(const struct emmap_queue *q, uint64_t slot);
 uint32_t queue_segment_crc(const struct emmap_queue *q, const struct emmap_disk_segment *segment);
 bool queue_segment_is_valid(const struct emmap_queue *q, const struct emmap_disk_segment *segment);
+struct emmap_disk_segment *queue_second_header(const struct emmap_queue *q, uint64_t slot);
 /* The segment in a slot, from whichever of its two headers is whole; false: neither is. */
 bool queue_segment_in(const struct emmap_queue *q, uint64_t slot, struct emmap_disk_segment *out);
 /* The same, and the first one is mended by the second, since places are counted by it. */

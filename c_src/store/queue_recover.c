@@ -83,6 +83,8 @@ struct recovery {
     bool *has_segment, *kept; /* by slot */
     struct found **in_slot;   /* the same: those of the chain */
     uint64_t highest, highest_epoch;
+    uint64_t covered; /* up to here all had been on the disk */
+    bool damaged;     /* a slot has what is neither a segment nor nothing */
     enum queue_past past;
     struct start {
         uint64_t pos, n;
@@ -108,12 +110,32 @@ static void vouch_for_tail(struct recovery *r) {
     if (tail_n > r->from.tail_n) r->from.tail_n = tail_n;
 }
 
+/* The newer of two checkpoints may have come with what a power cut has left of it. */
+static uint64_t oldest_tail(const struct emmap_queue *q) {
+    uint64_t oldest = UINT64_MAX;
+    for (uint64_t i = 0; i < 2; i++) {
+        struct emmap_disk_checkpoint c;
+        pm_read(&c, queue_checkpoint_at(q, i), sizeof c);
+        if (queue_checkpoint_is_valid(q, &c) && c.tail < oldest) oldest = c.tail;
+    }
+    return oldest;
+}
+
 static int choose_checkpoint(struct recovery *r) {
     if (!queue_newest_checkpoint(r->q, &r->from)) return EMMAP_E_CORRUPT;
     r->highest = r->from.next_number > 0 ? r->from.next_number - 1 : 0;
     r->highest_epoch = r->from.epoch;
     vouch_for_tail(r);
+    r->covered = oldest_tail(r->q);
     return 0;
+}
+
+/* As a file begins, as a slot is given back. */
+static bool is_nothing(const struct emmap_disk_segment *segment) {
+    const struct emmap_disk_segment nothing = {0};
+    struct emmap_disk_segment there;
+    pm_read(&there, segment, sizeof there);
+    return memcmp(&there, &nothing, sizeof there) == 0;
 }
 
 static int by_number(const void *a, const void *b) {
@@ -123,12 +145,9 @@ static int by_number(const void *a, const void *b) {
 }
 
 static void give_up(struct emmap_queue *q, uint64_t slot) {
-    struct emmap_disk_segment nothing = {0}, second;
-    struct emmap_disk_slot *at = queue_slot(q, slot);
-    uint8_t *end = (uint8_t *)at + q->segment_bytes - QUEUE_SLOT_TRAILER;
-    pm_read(&second, end, sizeof second);
-    if (memcmp(&second, &nothing, sizeof nothing) != 0) pm_zero(end, sizeof nothing);
-    pm_zero(&at->segment, sizeof at->segment);
+    struct emmap_disk_segment *second = queue_second_header(q, slot);
+    if (!is_nothing(second)) pm_zero(second, sizeof *second);
+    pm_zero(&queue_slot(q, slot)->segment, sizeof *second);
 }
 
 /* Where a segment goes on behind the seal of an earlier one, those in between, of an older epoch, were
@@ -151,7 +170,11 @@ static void find_segments(struct recovery *r) {
     uint64_t n = 0;
     for (uint64_t slot = 1; slot <= r->slots; slot++) {
         struct emmap_disk_segment s;
-        if (!queue_segment_in(q, slot, &s)) continue;
+        if (!queue_segment_in(q, slot, &s)) {
+            r->damaged = r->damaged || !is_nothing(&queue_slot(q, slot)->segment) ||
+                         !is_nothing(queue_second_header(q, slot));
+            continue;
+        }
         r->has_segment[slot] = true;
         if (s.number > r->highest) r->highest = s.number;
         if (s.epoch > r->highest_epoch) r->highest_epoch = s.epoch;
@@ -256,6 +279,13 @@ static void begin(struct recovery *r) {
     r->first_n = r->next_n;
 }
 
+/* What comes next in the stream had been on the disk and has left no trace: it was taken and given
+ * back, as all before it was taken. */
+static bool is_consumed_behind(const struct recovery *r, const struct found *here) {
+    if (r->damaged || here->goes_on || here + 1 == r->chain + r->n) return false;
+    return here[1].prev_end > here->start + r->q->cap_bytes && here[1].prev_end <= r->covered;
+}
+
 /* At the end of a segment: the next one. false: the queue ends here. */
 static bool go_on(struct recovery *r) {
     const struct found *here = segment_of(r, r->at.slot);
@@ -271,7 +301,7 @@ static bool go_on(struct recovery *r) {
         if (r->at.pos >= r->from.tail) return false;
         const uint64_t expected = r->next_n;
         begin_at(r, here + 1);
-        r->lost += r->next_n - expected;
+        if (!is_consumed_behind(r, here)) r->lost += r->next_n - expected;
     }
     r->gap_bytes += r->at.pos - was;
     return true;
@@ -327,12 +357,18 @@ static void pass(struct recovery *r, const struct queue_record *record, bool gap
 static bool pass_bad(struct recovery *r) {
     const struct queue_place tail = {.pos = r->from.tail};
     struct queue_damage damage;
+    struct found *here = segment_of(r, r->at.slot);
+    if (here && is_consumed_behind(r, here)) { /* the rest of it went with what is behind it */
+        here->end = r->at.pos;
+        pm_put64(&queue_slot(r->q, here->slot)->end, here->end - here->start);
+        return true;
+    }
     if (r->mended == r->at.pos) return false;
     r->mended = r->at.pos;
     const int rc = queue_mend(r->q, r->at, r->next_n, tail, r->from.tail_n, &damage);
     if (rc && rc != EMMAP_E_CORRUPT) return false;
     if (rc) { /* what comes next is missing, too */
-        const struct found *here = segment_of(r, damage.to.slot);
+        here = segment_of(r, damage.to.slot);
         if (!here || here + 1 == r->chain + r->n) return false;
     }
     if (damage.is_void) {

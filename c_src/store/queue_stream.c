@@ -49,7 +49,7 @@ int queue_place_off(const struct emmap_queue *q, struct queue_place place, uint6
     return *off <= *stop ? 0 : EMMAP_E_CORRUPT;
 }
 
-static struct emmap_disk_segment *second_header(const struct emmap_queue *q, uint64_t slot) {
+struct emmap_disk_segment *queue_second_header(const struct emmap_queue *q, uint64_t slot) {
     return (struct emmap_disk_segment *)(void *)(q->base + queue_slot_off(q, slot) +
                                                  q->segment_bytes - QUEUE_SLOT_TRAILER);
 }
@@ -58,7 +58,7 @@ bool queue_segment_in(const struct emmap_queue *q, uint64_t slot, struct emmap_d
     if (!queue_has_slot(q, slot)) return false;
     pm_read(out, &queue_slot(q, slot)->segment, sizeof *out);
     if (queue_segment_is_valid(q, out)) return true;
-    pm_read(out, second_header(q, slot), sizeof *out);
+    pm_read(out, queue_second_header(q, slot), sizeof *out);
     return queue_segment_is_valid(q, out);
 }
 
@@ -82,7 +82,7 @@ void queue_write_segment(struct emmap_queue *q, uint64_t slot, struct emmap_disk
     segment.magic = EMMAP_DISK_SEGMENT_MAGIC;
     segment.crc = queue_segment_crc(q, &segment);
     pm_copy(&queue_slot(q, slot)->segment, &segment, sizeof segment);
-    pm_copy(second_header(q, slot), &segment, sizeof segment);
+    pm_copy(queue_second_header(q, slot), &segment, sizeof segment);
     pm_set64(&queue_slot(q, slot)->end, 0);
 }
 
