@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "test/queue_check.h"
 #include "test/queue_image.h"
 
 enum { ROOM = QUEUE_DATA_OFF + 6 * QUEUE_LEAST_SEGMENT };
@@ -175,6 +176,108 @@ static void a_list_that_is_damaged_is_given_up(void **state) {
     image_desk_free(q);
 }
 
+static void agrees_with_itself(struct emmap_queue *q) {
+    const char *wrong = queue_disagrees(q, false);
+    if (wrong) fail_msg("%s", wrong);
+}
+
+static struct queue_message claim(struct emmap_queue *q) {
+    static uint8_t buf[1000];
+    struct queue_message message;
+    assert_ok(queue_claim(q, true, buf, sizeof buf, &message));
+    return message;
+}
+
+/* Behind a message that somebody works on. */
+static void damage_behind_a_claim_is_counted(void **state) {
+    (void)state;
+    struct ledger ledger = {.n = 0};
+    struct emmap_queue *q = make();
+    for (uint32_t i = 0; i < 4; i++)
+        ledger_push(&ledger, q, 40 + i);
+    const struct queue_message first = claim(q);
+    damage(q, 1, 0);
+    assert_int_equal(claim(q).len_bytes, 42);
+    agrees_with_itself(q);
+    assert_ok(queue_ack(q, true, &first));
+    agrees_with_itself(q);
+    image_desk_free(q);
+}
+
+/* A large one whose content could not be copied. */
+static void a_push_that_is_given_up_is_counted(void **state) {
+    (void)state;
+    struct ledger ledger = {.n = 0};
+    struct emmap_queue *q = make();
+    struct emmap_disk_live *live = queue_live(q);
+    struct queue_message message;
+    for (uint32_t i = 0; i < 3; i++)
+        ledger_push(&ledger, q, 40 + i);
+    const struct queue_record record = record_of(q, 1);
+    queue_tell(&message, &record);
+    pm_set64(record.state, queue_state(QUEUE_FILLING, q->owner));
+    pm_set64(&live->gap_n, 1);
+    agrees_with_itself(q);
+    assert_ok(queue_finish_surely(q, &message, QUEUE_FILLING, false));
+    agrees_with_itself(q);
+    ledger.fate[1] = GONE;
+    check(q, &ledger, true);
+    image_desk_free(q);
+}
+
+static void a_wrong_count_of_what_came_back_is_mended(void **state) {
+    (void)state;
+    struct ledger ledger = {.n = 0};
+    struct emmap_queue *q = make();
+    for (uint32_t i = 0; i < 3; i++)
+        ledger_push(&ledger, q, 40 + i);
+    const struct queue_message first = claim(q);
+    pm_set64(&queue_live(q)->returned_n, 7);
+    assert_int_equal(claim(q).len_bytes, 41);
+    agrees_with_itself(q);
+    assert_ok(queue_return(q, true, &first));
+    agrees_with_itself(q);
+    image_desk_free(q);
+}
+
+static void a_state_that_is_none_counts_as_ready(void **state) {
+    (void)state;
+    struct ledger ledger = {.n = 0};
+    struct emmap_queue *q = make();
+    for (uint32_t i = 0; i < 3; i++)
+        ledger_push(&ledger, q, 40 + i);
+    (void)claim(q);
+    (void)claim(q);
+    pm_set64(record_of(q, 0).state, UINT64_MAX);
+    const struct image image = image_of(q);
+    assert_ok(image_settle(q, &image, QUEUE_KILLED));
+    assert_false(q->was_recovered);
+    assert_int_equal(queue_get(record_of(q, 0).state), queue_state(QUEUE_READY, 0));
+    agrees_with_itself(q);
+    check(q, &ledger, true);
+    free(image.bytes);
+    image_desk_free(q);
+}
+
+/* Of two OS processes one syncs at a time: the page says who. */
+static void see_syncer(void *ctx, const struct os_event *event) {
+    struct emmap_queue *q = ctx;
+    if (event->kind == OS_EVENT_SYNC) assert_int_equal(queue_get(&queue_live(q)->syncer), q->me);
+}
+
+static void who_syncs_says_so(void **state) {
+    (void)state;
+    struct ledger ledger = {.n = 0};
+    struct emmap_queue *q = make();
+    uint64_t covered;
+    ledger_push(&ledger, q, 40);
+    os_record_to(see_syncer, q);
+    assert_ok(queue_sync(q, &covered));
+    os_record_to(NULL, NULL);
+    assert_int_equal(queue_get(&queue_live(q)->syncer), 0);
+    image_desk_free(q);
+}
+
 static void a_look_passes_what_is_damaged(void **state) {
     (void)state;
     static uint8_t buf[IMAGE_MESSAGE_BYTES];
@@ -249,6 +352,11 @@ int main(void) {
         TEST(an_epoch_that_no_checkpoint_knows_is_seen_at_open),
         TEST(the_only_whole_checkpoint_is_not_written_over),
         TEST(a_list_that_is_damaged_is_given_up),
+        TEST(damage_behind_a_claim_is_counted),
+        TEST(a_push_that_is_given_up_is_counted),
+        TEST(a_wrong_count_of_what_came_back_is_mended),
+        TEST(a_state_that_is_none_counts_as_ready),
+        TEST(who_syncs_says_so),
         TEST(a_look_passes_what_is_damaged),
         TEST(who_had_the_number_before_is_dead),
         TEST(what_was_given_up_does_not_come_back),
