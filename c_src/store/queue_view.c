@@ -205,8 +205,11 @@ static int settle_copy(struct emmap_queue_view *v, enum queue_past past, bool *r
 int view_recover(struct emmap_queue_view *v) {
     bool recovered;
     if (v->has_copy) return 0;
-    int rc = make_copy(v);
-    if (rc == 0) rc = settle_copy(v, queue_past_of(&v->q), &recovered);
+    enum queue_past past;
+    int rc = queue_past_of(&v->q, &past);
+    if (rc) return rc;
+    rc = make_copy(v);
+    if (rc == 0) rc = settle_copy(v, past, &recovered);
     if (rc) {
         drop_copy(v);
         return rc;
@@ -231,11 +234,14 @@ static int is_believable(struct emmap_queue_view *v, bool *believable) {
 static int find_standing(struct emmap_queue_view *v) {
     for (int i = 0;; i++) {
         bool believable = true;
-        v->same_boot = queue_past_of(&v->q) == QUEUE_KILLED;
+        enum queue_past past;
+        int rc = queue_past_of(&v->q, &past);
+        if (rc) return rc;
+        v->same_boot = past == QUEUE_KILLED;
         v->standing = EMMAP_QUEUE_IN_USE;
         if (is_in_use(v)) return 0;
         collect(v->q.base, v->as_found.word);
-        const int rc = v->same_boot ? is_believable(v, &believable) : 0;
+        rc = v->same_boot ? is_believable(v, &believable) : 0;
         if (rc) return rc;
         v->standing = v->same_boot && believable ? EMMAP_QUEUE_AT_REST : EMMAP_QUEUE_TO_RECOVER;
         if (i == COPY_TRIES || view_is_current(v)) return 0;
