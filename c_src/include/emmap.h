@@ -289,7 +289,8 @@ EMMAP_API int emmap_file_store(struct emmap_file *file, uint64_t off, int64_t va
  *   count   how many; an existing file must have as many. 0: an existing file with any count
  *   found   on success how many there are; counter i is the integer at emmap_counters_off(i)
  *
- * Returns  0 | EMMAP_E_FOREIGN, _CORRUPT, _SIZE_MISMATCH (the file is left as it was) | -errno
+ * Returns  0 | EMMAP_E_FOREIGN, _CORRUPT, _SIZE_MISMATCH (the file is left as it was) | -errno; a new
+ *          file that is whole by then stays: somebody else may have it open already
  * Process  safe when several make the file at once
  */
 EMMAP_API int emmap_counters_open(struct emmap_file **out, const char *path, uint64_t count,
@@ -337,7 +338,8 @@ struct emmap_queue_options {
  *
  * Returns  0 | -ENOENT | EMMAP_E_LOCKED | EMMAP_E_FOREIGN, _OLD_FORMAT, _TRUNCATED, _CORRUPT, _NOTSUP
  *          (of a later version); the file is then as it was | EMMAP_E_BUSY, _FULL (256 OS processes) |
- *          as emmap_file_open
+ *          EMMAP_E_SYNC_FAILED (of a recovery: the next open tries it again) | as emmap_file_open; but a
+ *          new queue that is whole by then stays: somebody else may have it open already
  * Faults   waits for the file system; after a power cut it reads what is in the queue
  */
 EMMAP_API int emmap_queue_open(struct emmap_queue **out, const char *path,

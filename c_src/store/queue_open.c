@@ -217,6 +217,9 @@ static int open_alone(struct emmap_queue *q, enum queue_past past) {
     pm_set64(&live->lock, q->me);
     int rc = queue_get(&live->sync_error) ? sync_all(q) : 0;
     if (rc == 0) rc = queue_settle(q, past);
+    /* The kernel has forgotten what a recovery could not write: the next one must write it again. */
+    if (rc == EMMAP_E_SYNC_FAILED)
+        pm_set64(&live->sync_error, (uint64_t)-emmap_file_sync_error(q->file));
     if (rc == 0 && atomic_load(&q->was_recovered)) rc = write_identity(q);
     if (rc == 0 && region_fault_count(q->file->region) > 0) rc = -EIO;
     pm_set64(&live->lock, 0);
