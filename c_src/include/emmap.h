@@ -130,7 +130,8 @@ struct emmap_file_options {
  * Returns  0 | -errno | EMMAP_E_SIZE_MISMATCH, _SIZE_MISSING, _NETWORK_FS, _BUSY, _NOTSUP
  *          (-ENODEV: not a regular file; -EISDIR; -EINVAL: a flag without the one that it needs, or
  *          an offset past the end; -EACCES: to be changed, and without WRITE).
- *          After an error the file is as it was, and one that was missing is missing.
+ *          After an error the file is as it was, and one that was missing is missing. (But where its
+ *          pages could not be locked in memory, TRUNCATE has emptied it by then.)
  * Threads  any number at once, also on one file
  * Process  safe beside other OS processes that open, grow and use the file
  * Faults   waits for the file system; call it where that may be done
