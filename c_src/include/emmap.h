@@ -449,7 +449,7 @@ struct emmap_queue_view_info {
 
 /* emmap_queue_view_info -- as of now; again for later.
  *
- * Returns  0 | EMMAP_E_TRUNCATED, -EIO | EMMAP_E_CLOSED
+ * Returns  0 | EMMAP_E_TRUNCATED, -EIO | EMMAP_E_CLOSED | -errno (the system could not be asked)
  * Threads  one at a time for a view, as all its calls
  * Process  beside any number that have the queue open
  * Faults   touches mapped pages: may wait for the disk
