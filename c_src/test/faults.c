@@ -22,6 +22,13 @@ static unsigned long every(void) {
     return n > 0 ? n : 1;
 }
 
+/* Many calls of one operation are alike: of those behind the first ones, a sample of the sample. */
+enum { FIRST_CALLS = 48, EVERY_CALL = 23 };
+static bool call_is_wanted(unsigned nth, unsigned calls) {
+    return nth <= FIRST_CALLS || nth + FIRST_CALLS / 2 > calls || nth % EVERY_CALL == 0 ||
+           every() == 1;
+}
+
 bool fault_is_wanted(void) {
     static unsigned long n;
     return n++ % every() == from_environment("EMMAP_FAIL_FIRST", 0) % every();
@@ -148,7 +155,7 @@ static void run_op(const struct fault_op *op) {
     for (unsigned nth = 1; nth <= calls; nth++)
         for (unsigned way = 0; way < 2 * FAULT_ERRORS; way++) {
             const struct fault fault = {nth, fault_errors[way / 2], way % 2};
-            if (!fault_is_wanted()) continue;
+            if (!call_is_wanted(nth, calls) || !fault_is_wanted()) continue;
             run_once(op, &fault);
             see_leaks(descriptors);
         }
