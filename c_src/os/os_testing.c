@@ -86,9 +86,11 @@ void os_hurry(bool on) {
     failing.hurry = on;
 }
 
+/* The others, too, where they wait for what fails for good; a longer sleep is no such wait. */
 bool os_hurries(unsigned ms) {
-    if (failing.hurry) os_hurried_ms += ms;
-    return failing.hurry;
+    const bool hurry = failing.apart ? failing.hurry : others.sticky && others.nth > 0 && ms <= 1;
+    if (hurry) os_hurried_ms += ms;
+    return hurry;
 }
 
 size_t os_short(size_t len_bytes) {

@@ -118,7 +118,8 @@ int os_fail(enum os_call call);
 void os_fail_others_at(enum os_call call, unsigned nth, int err, int sticky);
 void os_fail_others_never(void);
 unsigned os_fail_others_seen(void);
-/* While on, this thread's sleeps take no time, and its clock goes on by as much. */
+/* While on, this thread's sleeps take no time, and its clock goes on by as much. (Those in the background
+ * wait so where os_fail_others_at is sticky.) */
 void os_hurry(bool on);
 extern _Thread_local uint64_t os_hurried_ms;
 bool os_hurries(unsigned ms);

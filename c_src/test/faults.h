@@ -42,6 +42,7 @@ void fault_begin(const struct fault *fault);
 bool fault_end(const struct fault *fault);
 /* The fault's own answer, or success; for OS_SHORT, what a name that was cut off is. */
 bool fault_answers(const struct fault *fault, int rc);
+void fault_count(unsigned injected); /* elsewhere */
 /* "faults injected: N", of this program; at its end. */
 int fault_tell(int status);
 
