@@ -130,7 +130,8 @@ struct emmap_file_options {
  * Returns  0 | -errno | EMMAP_E_SIZE_MISMATCH, _SIZE_MISSING, _NETWORK_FS, _BUSY, _NOTSUP
  *          (-ENODEV: not a regular file; -EISDIR; -EINVAL: a flag without the one that it needs, or
  *          an offset past the end; -EACCES: to be changed, and without WRITE).
- *          After an error the file is as it was, and one that was missing is missing.
+ *          After an error the file is as it was, and one that was missing is missing. (But where its
+ *          pages could not be locked in memory, TRUNCATE has emptied it by then.)
  * Threads  any number at once, also on one file
  * Process  safe beside other OS processes that open, grow and use the file
  * Faults   waits for the file system; call it where that may be done
@@ -289,7 +290,8 @@ EMMAP_API int emmap_file_store(struct emmap_file *file, uint64_t off, int64_t va
  *   count   how many; an existing file must have as many. 0: an existing file with any count
  *   found   on success how many there are; counter i is the integer at emmap_counters_off(i)
  *
- * Returns  0 | EMMAP_E_FOREIGN, _CORRUPT, _SIZE_MISMATCH (the file is left as it was) | -errno
+ * Returns  0 | EMMAP_E_FOREIGN, _CORRUPT, _SIZE_MISMATCH (the file is left as it was) | -errno; a new
+ *          file that is whole by then stays: somebody else may have it open already
  * Process  safe when several make the file at once
  */
 EMMAP_API int emmap_counters_open(struct emmap_file **out, const char *path, uint64_t count,
@@ -337,7 +339,8 @@ struct emmap_queue_options {
  *
  * Returns  0 | -ENOENT | EMMAP_E_LOCKED | EMMAP_E_FOREIGN, _OLD_FORMAT, _TRUNCATED, _CORRUPT, _NOTSUP
  *          (of a later version); the file is then as it was | EMMAP_E_BUSY, _FULL (256 OS processes) |
- *          as emmap_file_open
+ *          EMMAP_E_SYNC_FAILED (of a recovery: the next open tries it again) | as emmap_file_open; but a
+ *          new queue that is whole by then stays: somebody else may have it open already
  * Faults   waits for the file system; after a power cut it reads what is in the queue
  */
 EMMAP_API int emmap_queue_open(struct emmap_queue **out, const char *path,
@@ -446,7 +449,7 @@ struct emmap_queue_view_info {
 
 /* emmap_queue_view_info -- as of now; again for later.
  *
- * Returns  0 | EMMAP_E_TRUNCATED, -EIO | EMMAP_E_CLOSED
+ * Returns  0 | EMMAP_E_TRUNCATED, -EIO | EMMAP_E_CLOSED | -errno (the system could not be asked)
  * Threads  one at a time for a view, as all its calls
  * Process  beside any number that have the queue open
  * Faults   touches mapped pages: may wait for the disk

@@ -150,6 +150,18 @@ enum {
     STATX_ASK_MOUNT_UNIQUE = 0x4000, /* one that is not; Linux 6.8, which then answers it alone */
 };
 
+/* In as many pieces as it comes. */
+static int read_text(int fd, char *text, size_t most_bytes) {
+    for (size_t at = 0; at < most_bytes;) {
+        const ssize_t got = read(fd, text + at, OS_SHORTENED(most_bytes - at));
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) return -errno;
+        if (got == 0) return 0;
+        at += (size_t)got;
+    }
+    return 0;
+}
+
 static int boot(uint8_t id[16]) {
     char text[40] = "";
     int fd;
@@ -157,9 +169,9 @@ static int boot(uint8_t id[16]) {
         fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
     while (fd < 0 && errno == EINTR);
     if (fd < 0) return errno == ENOENT || errno == EACCES ? -EOPNOTSUPP : -errno;
-    const ssize_t got = read(fd, text, sizeof text - 1);
+    const int rc = read_text(fd, text, sizeof text - 1);
     close(fd);
-    return got < 0 ? -EOPNOTSUPP : os_unix_boot(text, id);
+    return rc ? rc : os_unix_boot(text, id);
 }
 
 int os_identity(int fd, struct os_identity *out) {
@@ -192,7 +204,7 @@ int os_identity(int fd, struct os_identity *out) {
 int os_random(void *buf, size_t len_bytes) {
     OS_FAIL(RANDOM);
     for (uint8_t *at = buf; len_bytes > 0;) {
-        const ssize_t got = getrandom(at, len_bytes, 0);
+        const ssize_t got = getrandom(at, OS_SHORTENED(len_bytes), 0);
         if (got < 0 && errno != EINTR) return -errno;
         if (got < 0) continue;
         at += got;
@@ -259,7 +271,8 @@ int os_read_resident(int fd, uint64_t off, uint64_t len_bytes, uint64_t *got_byt
     int n = 0;
     while (n < 16 && len_bytes > 0) {
         const size_t len = len_bytes < sizeof scratch ? len_bytes : sizeof scratch;
-        pieces[n++] = (struct iovec){scratch, len};
+        pieces[n++] = (struct iovec){scratch, OS_SHORTENED(len)};
+        if (pieces[n - 1].iov_len < len) break;
         len_bytes -= len;
     }
     /* Not all C libraries have preadv2; the offset is one word, and a half that is not used. */

@@ -91,7 +91,7 @@ int os_random(void *buf, size_t len_bytes) {
     if (fd < 0) return -errno;
     int rc = 0;
     for (uint8_t *at = buf; rc == 0 && len_bytes > 0;) {
-        const ssize_t got = read(fd, at, len_bytes);
+        const ssize_t got = read(fd, at, OS_SHORTENED(len_bytes));
         if (got == 0) rc = -EIO;
         if (got < 0 && errno != EINTR) rc = -errno;
         if (got <= 0) continue;

@@ -17,7 +17,17 @@ static _Thread_local struct {
     int err;
     int sticky;
     const char *last;
+    bool apart;   /* not one of the others */
+    bool shorten; /* the call that is being made */
+    bool hurry;
 } failing;
+_Thread_local uint64_t os_hurried_ms;
+
+/* Set while they are at rest; a fault handler may look at it, so there is no lock. */
+static struct {
+    atomic_uint seen, nth, call;
+    atomic_int err, sticky;
+} others;
 
 static os_recorder *recorder;
 static void *recorder_ctx;
@@ -53,6 +63,8 @@ void os_fail_at(enum os_call call, unsigned nth, int err, int sticky) {
     failing.err = err;
     failing.sticky = sticky;
     failing.last = "";
+    failing.apart = true;
+    failing.shorten = false;
 }
 
 void os_fail_never(void) {
@@ -67,21 +79,71 @@ const char *os_fail_last(void) {
     return failing.last ? failing.last : "";
 }
 
+void os_fail_others_at(enum os_call call, unsigned nth, int err, int sticky) {
+    others.nth = 0;
+    others.seen = 0;
+    others.call = call;
+    others.err = err;
+    others.sticky = sticky;
+    others.nth = nth;
+}
+
+void os_fail_others_never(void) {
+    os_fail_others_at(OS_CALL_ANY, 0, 0, 0);
+}
+
+unsigned os_fail_others_seen(void) {
+    return others.seen;
+}
+
+void os_hurry(bool on) {
+    failing.hurry = on;
+}
+
+/* The others, too, where they wait for what fails for good; a longer sleep is no such wait. */
+bool os_hurries(unsigned ms) {
+    const bool hurry = failing.apart ? failing.hurry : others.sticky && others.nth > 0 && ms <= 1;
+    if (hurry) os_hurried_ms += ms;
+    return hurry;
+}
+
+size_t os_short(size_t len_bytes) {
+    const bool shorten = failing.shorten && len_bytes > 1;
+    failing.shorten = false;
+    return shorten ? 1 : len_bytes;
+}
+
 void os_watch_calls(os_watcher *before, void *ctx) {
     watcher_ctx = ctx;
     watcher = before;
 }
 
+/* -err, but where that is OS_SHORT. */
+static int failure(enum os_call call, int err) {
+    failing.last = call_names[call];
+    failing.shorten = err == OS_SHORT;
+    return err == OS_SHORT ? 0 : -err;
+}
+
+static int fail_of_others(enum os_call call) {
+    const unsigned nth = others.nth;
+    if (others.call != OS_CALL_ANY && others.call != call) return 0;
+    const unsigned seen = ++others.seen;
+    if (nth == 0 || (seen != nth && !(others.sticky && seen > nth))) return 0;
+    return failure(call, others.err);
+}
+
 int os_fail(enum os_call call) {
     perturb();
     if (watcher) watcher(watcher_ctx, call);
+    failing.shorten = false;
+    if (!failing.apart) return fail_of_others(call);
     failing.seen[call]++;
     failing.seen[OS_CALL_ANY]++;
     if (failing.nth == 0 || (failing.call != OS_CALL_ANY && failing.call != call)) return 0;
     const unsigned seen = failing.seen[failing.call];
     if (seen != failing.nth && !(failing.sticky && seen > failing.nth)) return 0;
-    failing.last = call_names[call];
-    return -failing.err;
+    return failure(call, failing.err);
 }
 
 void os_fs_pretend(int kind) {

@@ -107,11 +107,26 @@ enum os_mutant {
  * after it too while sticky. What gives something back (close, unmap, unlock) does so first. */
 void os_fail_at(enum os_call call, unsigned nth, int err, int sticky);
 void os_fail_never(void);
+/* As err: the call does not fail, but the system gives it a single byte of what it asks for. Of what
+ * the system gives whole or not at all it changes nothing. */
+enum { OS_SHORT = -1 };
 /* Calls of this kind (or any) that this thread has made since the last os_fail_at or _never. */
 unsigned os_fail_seen(enum os_call call);
 /* The last call that was made to fail on this thread, as text; "" before. */
 const char *os_fail_last(void);
 int os_fail(enum os_call call);
+/* The same for all threads together that have called neither os_fail_at nor os_fail_never: those in
+ * the background. */
+void os_fail_others_at(enum os_call call, unsigned nth, int err, int sticky);
+void os_fail_others_never(void);
+unsigned os_fail_others_seen(void);
+/* While on, this thread's sleeps take no time, and its clock goes on by as much. (Those in the background
+ * wait so where os_fail_others_at is sticky.) */
+void os_hurry(bool on);
+extern _Thread_local uint64_t os_hurried_ms;
+bool os_hurries(unsigned ms);
+/* What the system is asked for of len_bytes. */
+size_t os_short(size_t len_bytes);
 /* Called before each call of the system, on the thread that makes it; NULL for none. Set it while
  * no other thread uses emmap. */
 typedef void os_watcher(void *ctx, enum os_call call);
@@ -135,6 +150,7 @@ void os_record(const struct os_event *event);
     } while (0)
 /* For what gives something back: does it, then tells the failure. */
 #define OS_FAIL_AFTER(id, rc) (os_fail(OS_CALL_##id) ? -EIO : (rc))
+#define OS_SHORTENED(len_bytes) os_short(len_bytes)
 #define OS_RECORD(...) os_record(&(struct os_event){__VA_ARGS__})
 
 /* Is this the place, and of which of the kinds (a set of bits)? OS_MUTANT_NONE: as it should be. */
@@ -146,6 +162,7 @@ void os_store_late_ones(void);
 #else
 #define OS_FAIL(id) ((void)0)
 #define OS_FAIL_AFTER(id, rc) (rc)
+#define OS_SHORTENED(len_bytes) (len_bytes)
 #define OS_RECORD(...) ((void)0)
 #endif
 

@@ -142,9 +142,10 @@ int os_getcwd(char *buf, size_t len_bytes) {
 
 int os_readlink(const char *path, char *buf, size_t len_bytes) {
     OS_FAIL(READLINK);
-    const ssize_t got = readlink(path, buf, len_bytes);
+    const size_t room = OS_SHORTENED(len_bytes);
+    const ssize_t got = readlink(path, buf, room);
     if (got < 0) return -errno;
-    if ((size_t)got == len_bytes) return -ENAMETOOLONG;
+    if ((size_t)got == room) return -ENAMETOOLONG;
     buf[got] = '\0';
     return 0;
 }
@@ -458,6 +459,12 @@ int os_thread(void (*run)(void *), void *arg) {
 }
 
 void os_sleep_ms(unsigned ms) {
+#ifdef EMMAP_TESTING
+    if (os_hurries(ms)) {
+        sched_yield();
+        return;
+    }
+#endif
     struct timespec left = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000};
     while (nanosleep(&left, &left) && errno == EINTR)
         ;
@@ -466,7 +473,12 @@ void os_sleep_ms(unsigned ms) {
 uint64_t os_now_ms(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+    const uint64_t now_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+#ifdef EMMAP_TESTING
+    return now_ms + os_hurried_ms;
+#else
+    return now_ms;
+#endif
 }
 
 #ifdef CLOCK_REALTIME_COARSE

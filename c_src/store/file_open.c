@@ -365,23 +365,36 @@ static int open_anonymous(const struct emmap_file_options *options, struct emmap
     return rc;
 }
 
-static int open_named(struct emmap_file *file, const struct emmap_file_options *options,
-                      uint64_t *size_bytes, bool *existed) {
-    struct opening o = {.options = options, .full_path = file->full_path};
-    int rc = open_descriptor(&o);
+static int open_named(struct emmap_file *file, struct opening *o, uint64_t *size_bytes,
+                      bool *existed) {
+    int rc = open_descriptor(o);
     if (rc) return rc;
-    rc = map_and_size(&o, &file->region, size_bytes);
+    rc = map_and_size(o, &file->region, size_bytes);
     if (rc) {
-        unmake(&o);
+        unmake(o);
         if (file->region)
             close_region(file->region); /* and the descriptor, in the background */
         else
-            (void)os_close(o.fd);
+            (void)os_close(o->fd);
         return rc;
     }
-    atomic_init(&file->entry_synced, !o.made);
-    if (existed) *existed = !o.made;
+    atomic_init(&file->entry_synced, !o->made);
+    if (existed) *existed = !o->made;
     return 0;
+}
+
+/* What this open has made, or made longer, and nobody has changed since; what truncate has emptied
+ * stays so. */
+static void take_back(const struct opening *o, const struct emmap_file *file, uint64_t size_bytes) {
+    struct inode *inode = file->region->inode;
+    uint64_t now_bytes;
+    if (has(o->options, EMMAP_ANON) || (has(o->options, EMMAP_TRUNCATE) && !o->made)) return;
+    if (size_bytes > o->st.size_bytes && inode_lock(inode, o->fd) == 0) {
+        const int rc = inode_refresh(inode, o->fd, true, &now_bytes);
+        if (rc == 0 && now_bytes == size_bytes) (void)inode_shrink(inode, o->fd, o->st.size_bytes);
+        inode_unlock(inode, o->fd);
+    }
+    unmake(o);
 }
 
 /* What is to be in memory, from the start or for good. */
@@ -395,6 +408,7 @@ static int make_resident(struct emmap_file *file) {
 
 static int open_into(struct emmap_file *file, const struct emmap_file_options *options,
                      bool *existed) {
+    struct opening o = {.options = options, .full_path = file->full_path};
     uint64_t size_bytes = options->len_bytes;
     int rc;
     file->region = NULL; /* of an earlier try */
@@ -402,7 +416,7 @@ static int open_into(struct emmap_file *file, const struct emmap_file_options *o
         if (existed) *existed = false;
         rc = open_anonymous(options, &file->region);
     } else {
-        rc = open_named(file, options, &size_bytes, existed);
+        rc = open_named(file, &o, &size_bytes, existed);
     }
     if (rc) return rc;
     file->off = options->off;
@@ -411,7 +425,9 @@ static int open_into(struct emmap_file *file, const struct emmap_file_options *o
     file->stripes = has(options, EMMAP_NOLOCK) ? NULL : file->region->inode->stripes;
     atomic_init(&file->told_bytes, size_bytes);
     rc = make_resident(file);
-    if (rc) close_region(file->region);
+    if (rc == 0) return 0;
+    take_back(&o, file, size_bytes);
+    close_region(file->region);
     return rc;
 }
 

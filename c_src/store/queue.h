@@ -415,8 +415,9 @@ int queue_recover(struct emmap_queue *q, enum queue_past past);
 /* The file's header, as it must be; and what of it the queue's code uses: q has its memory. */
 int queue_check_header(struct emmap_file *file, struct emmap_disk_queue *header);
 void queue_attach(struct emmap_queue *q, const struct emmap_disk_queue *header);
-/* By the identity: was the live page written in this boot, for this file? */
-enum queue_past queue_past_of(const struct emmap_queue *q);
+/* By the identity: was the live page written in this boot, for this file? 0 | -errno: the system
+ * fails to tell, which says nothing. Where it never tells, it was not. */
+int queue_past_of(const struct emmap_queue *q, enum queue_past *past);
 void queue_ref(struct emmap_queue *q);
 void queue_unref(struct emmap_queue *q);
 /* Around what is done with a claim and without the lock. false: closed. */

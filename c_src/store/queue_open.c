@@ -134,19 +134,28 @@ static int identity_of(const struct emmap_queue *q, uint64_t out[6]) {
 }
 
 /* Who finds the page to make no sense clears the first word. */
-enum queue_past queue_past_of(const struct emmap_queue *q) {
-    uint64_t now[6];
-    if (identity_of(q, now)) return QUEUE_REBOOTED;
+static enum queue_past past_by(const struct emmap_queue *q, const uint64_t now[6]) {
     for (int i = 1; i < 6; i++)
         if (queue_get(&queue_live(q)->identity[i]) != now[i]) return QUEUE_REBOOTED;
     return queue_get(&queue_live(q)->identity[0]) == now[0] ? QUEUE_KILLED : QUEUE_BROKEN;
 }
 
-static void write_identity(struct emmap_queue *q) {
+/* A failure is none of these: a recovery that need not be gives out again what was taken. */
+int queue_past_of(const struct emmap_queue *q, enum queue_past *past) {
     uint64_t now[6];
-    if (identity_of(q, now)) return; /* the next opener recovers */
+    const int rc = identity_of(q, now);
+    if (rc && rc != -EOPNOTSUPP) return rc;
+    *past = rc ? QUEUE_REBOOTED : past_by(q, now);
+    return 0;
+}
+
+static int write_identity(struct emmap_queue *q) {
+    uint64_t now[6];
+    const int rc = identity_of(q, now);
+    if (rc) return rc == -EOPNOTSUPP ? 0 : rc; /* each opener recovers */
     for (int i = 5; i >= 0; i--)
         pm_set64(&queue_live(q)->identity[i], now[i]);
+    return 0;
 }
 
 /* Its words are this OS process's, whoever has had them before. */
@@ -192,20 +201,26 @@ static int sync_all(struct emmap_queue *q) {
     return rc == EMMAP_E_SYNC_FAILED ? 0 : rc; /* it stays */
 }
 
-/* Looked at before a word is written. */
-static bool is_truncated(const struct emmap_queue *q) {
+/* Looked at before a word is written. EMMAP_E_TRUNCATED */
+static int look_at_past(const struct emmap_queue *q, enum queue_past *past) {
     struct os_stat st; /* a private copy's size is not the file's any more, if that has grown */
-    return queue_past_of(q) != QUEUE_REBOOTED && os_fstat(q->file->region->fd, &st) == 0 &&
-           queue_is_truncated(q, st.size_bytes);
+    int rc = queue_past_of(q, past);
+    if (rc || *past == QUEUE_REBOOTED) return rc;
+    rc = os_fstat(q->file->region->fd, &st);
+    if (rc) return rc;
+    return queue_is_truncated(q, st.size_bytes) ? EMMAP_E_TRUNCATED : 0;
 }
 
 /* Nobody else has the file open. */
-static int open_alone(struct emmap_queue *q) {
+static int open_alone(struct emmap_queue *q, enum queue_past past) {
     struct emmap_disk_live *live = queue_live(q);
     pm_set64(&live->lock, q->me);
     int rc = queue_get(&live->sync_error) ? sync_all(q) : 0;
-    if (rc == 0) rc = queue_settle(q, queue_past_of(q));
-    if (rc == 0 && atomic_load(&q->was_recovered)) write_identity(q);
+    if (rc == 0) rc = queue_settle(q, past);
+    /* The kernel has forgotten what a recovery could not write: the next one must write it again. */
+    if (rc == EMMAP_E_SYNC_FAILED)
+        pm_set64(&live->sync_error, (uint64_t)-emmap_file_sync_error(q->file));
+    if (rc == 0 && atomic_load(&q->was_recovered)) rc = write_identity(q);
     if (rc == 0 && region_fault_count(q->file->region) > 0) rc = -EIO;
     pm_set64(&live->lock, 0);
     return rc;
@@ -235,9 +250,10 @@ static int join_locked(struct emmap_queue *q) {
     const bool alone = rc == 0;
     if (rc == -EAGAIN && q->multi_os) rc = os_lock_byte(fd, QUEUE_OWNER_BYTE, OS_LOCK_READ);
     if (rc) return rc == -EAGAIN ? EMMAP_E_LOCKED : rc;
-    if (alone && is_truncated(q)) return EMMAP_E_TRUNCATED;
-    rc = take_participant(q);
-    if (rc == 0) rc = alone ? open_alone(q) : open_beside_others(q);
+    enum queue_past past = QUEUE_KILLED;
+    if (alone) rc = look_at_past(q, &past);
+    if (rc == 0) rc = take_participant(q);
+    if (rc == 0) rc = alone ? open_alone(q, past) : open_beside_others(q);
     if (rc == 0 && alone && q->multi_os) rc = os_lock_byte(fd, QUEUE_OWNER_BYTE, OS_LOCK_READ);
     return rc;
 }
@@ -252,9 +268,11 @@ static void unlock_bytes(struct emmap_queue *q) {
 static int join(struct emmap_queue *q) {
     int rc = lock_opening(q);
     if (rc == -EOPNOTSUPP && !q->multi_os) {
-        if (is_truncated(q)) return EMMAP_E_TRUNCATED;
+        enum queue_past past;
+        rc = look_at_past(q, &past);
+        if (rc) return rc;
         be_participant(q, 0);
-        return open_alone(q);
+        return open_alone(q, past);
     }
     if (rc) return rc == -EOPNOTSUPP ? EMMAP_E_NOTSUP : rc;
     rc = join_locked(q);
@@ -266,9 +284,11 @@ static int join(struct emmap_queue *q) {
 /* A private copy is nobody else's; of a file that is in use it is as a copy made by cp. */
 static int open_private(struct emmap_queue *q) {
     struct emmap_disk_live *live = queue_live(q);
-    if (is_truncated(q)) return EMMAP_E_TRUNCATED;
+    enum queue_past past;
+    int rc = look_at_past(q, &past);
+    if (rc) return rc;
     be_participant(q, 0);
-    const int rc = queue_settle(q, queue_past_of(q));
+    rc = queue_settle(q, past);
     pm_set64(&live->lock, 0); /* whoever had it when the copy was made */
     return rc;
 }
@@ -287,7 +307,7 @@ static int fill(const char *path, void *ctx) {
                             .base_bytes = region_limit(file->region)};
     rc = queue_make(&q, making->options);
     q.file = file;
-    if (rc == 0) write_identity(&q);
+    if (rc == 0) rc = write_identity(&q);
     if (rc == 0 && region_fault_count(file->region) > 0) rc = -EIO;
     if (rc == 0) rc = PM_SYNC(emmap_file_sync(file));
     if (rc == EMMAP_E_SYNC_FAILED) rc = emmap_file_sync_error(file);

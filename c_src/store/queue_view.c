@@ -18,9 +18,18 @@ enum { LOOK_TRIES = 1 << 14, LOOK_MS = 1000, COPY_TRIES = 3 };
 
 /* ------------------------------------------------------------------------------ what is read */
 
+int view_answer(struct emmap_queue_view *v, int rc) {
+    const int failed = v->failed;
+    v->failed = 0;
+    return failed ? failed : rc;
+}
+
 static bool reaches(struct emmap_queue_view *v, uint64_t end) {
     if (end <= v->from.bytes) return true;
-    if (v->has_copy || file_ask_size(v->file, &v->from.bytes)) return false;
+    if (v->has_copy) return false;
+    const int rc = file_ask_size(v->file, &v->from.bytes);
+    if (rc) v->failed = rc;
+    if (rc) return false;
     const uint64_t limit = region_limit(v->from.region);
     if (v->from.bytes > limit) v->from.bytes = limit;
     return end <= v->from.bytes;
@@ -125,8 +134,10 @@ int view_look(struct emmap_queue_view *v) {
 /* ----------------------------------------------------------------------------- who is there */
 
 bool view_is_locked(struct emmap_queue_view *v, uint64_t byte) {
-    bool locked;
-    return os_byte_locked(v->file->region->fd, byte, &locked) == 0 && locked;
+    bool locked = false;
+    const int rc = os_byte_locked(v->file->region->fd, byte, &locked);
+    if (rc && rc != -EOPNOTSUPP) v->failed = rc;
+    return rc == 0 && locked;
 }
 
 bool view_is_alive(struct emmap_queue_view *v, unsigned participant, uint64_t incarnation) {
@@ -205,8 +216,11 @@ static int settle_copy(struct emmap_queue_view *v, enum queue_past past, bool *r
 int view_recover(struct emmap_queue_view *v) {
     bool recovered;
     if (v->has_copy) return 0;
-    int rc = make_copy(v);
-    if (rc == 0) rc = settle_copy(v, queue_past_of(&v->q), &recovered);
+    enum queue_past past;
+    int rc = queue_past_of(&v->q, &past);
+    if (rc) return rc;
+    rc = make_copy(v);
+    if (rc == 0) rc = settle_copy(v, past, &recovered);
     if (rc) {
         drop_copy(v);
         return rc;
@@ -231,11 +245,14 @@ static int is_believable(struct emmap_queue_view *v, bool *believable) {
 static int find_standing(struct emmap_queue_view *v) {
     for (int i = 0;; i++) {
         bool believable = true;
-        v->same_boot = queue_past_of(&v->q) == QUEUE_KILLED;
+        enum queue_past past;
+        int rc = queue_past_of(&v->q, &past);
+        if (rc) return rc;
+        v->same_boot = past == QUEUE_KILLED;
         v->standing = EMMAP_QUEUE_IN_USE;
         if (is_in_use(v)) return 0;
         collect(v->q.base, v->as_found.word);
-        const int rc = v->same_boot ? is_believable(v, &believable) : 0;
+        rc = v->same_boot ? is_believable(v, &believable) : 0;
         if (rc) return rc;
         v->standing = v->same_boot && believable ? EMMAP_QUEUE_AT_REST : EMMAP_QUEUE_TO_RECOVER;
         if (i == COPY_TRIES || view_is_current(v)) return 0;
@@ -270,6 +287,7 @@ int emmap_queue_view_open(struct emmap_queue_view **out, const char *path) {
     queue_attach(&v->q, &v->header);
     rc = find_standing(v);
     if (rc == 0) rc = view_look(v);
+    rc = view_answer(v, rc);
     if (rc) goto close;
     *out = v;
     return 0;
@@ -320,7 +338,7 @@ static void tell_front(struct emmap_queue_view *v, struct emmap_queue_view_info 
     struct emmap_queue_walked walked;
     const struct emmap_queue_walk walk = {.item = look_at_front, .ctx = &front};
     if (v->standing == EMMAP_QUEUE_TO_RECOVER && !v->has_copy) return;
-    (void)emmap_queue_view_walk(v, &walk, &walked);
+    (void)view_walk(v, &walk, &walked);
     info->queue.oldest_ms = front.oldest_ms;
     info->queue.claimed = front.claimed;
 }
@@ -334,7 +352,7 @@ static void tell_participants(struct emmap_queue_view *v, struct emmap_queue_vie
     }
 }
 
-int emmap_queue_view_info(struct emmap_queue_view *v, struct emmap_queue_view_info *info) {
+static int tell(struct emmap_queue_view *v, struct emmap_queue_view_info *info) {
     struct emmap_file_info file;
     int rc = emmap_file_info(v->file, &file);
     if (rc == 0 && !v->has_copy) rc = find_standing(v);
@@ -364,6 +382,13 @@ int emmap_queue_view_info(struct emmap_queue_view *v, struct emmap_queue_view_in
         view_checkpoint(v, i, &info->checkpoint[i]);
     if (info->queue.messages > 0) tell_front(v, info);
     return 0;
+}
+
+int emmap_queue_view_info(struct emmap_queue_view *v, struct emmap_queue_view_info *info) {
+    struct emmap_queue_view_info told;
+    const int rc = view_answer(v, tell(v, &told));
+    if (rc == 0) *info = told;
+    return rc;
 }
 
 /* ------------------------------------------------------------------------------------- words */

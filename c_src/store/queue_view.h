@@ -42,6 +42,7 @@ struct emmap_queue_view {
     struct emmap_queue q; /* of the file; for what looks at it without the lock */
     struct view_source from, copy;
     bool has_copy;
+    int failed; /* the -errno of a question to the system, within this call: see view_answer */
     enum emmap_queue_standing standing;
     bool same_boot;
     uint64_t kept, lost;      /* by the recovery in the copy */
@@ -63,6 +64,12 @@ int view_look(struct emmap_queue_view *view);
 int view_read(struct emmap_queue_view *view, uint64_t off, void *buf, uint64_t len_bytes);
 /* A word in place: what is pending in the redo record counts. Acquire. */
 int view_load(struct emmap_queue_view *view, uint64_t off, uint64_t *value);
+/* view_answer -- of a public call: rc, or why the system could not be asked meanwhile. What was made of
+ * that (nobody has it open, the file ends here) is not to be believed then. */
+int view_answer(struct emmap_queue_view *view, int rc);
+/* emmap_queue_view_walk, as a part of another call. */
+int view_walk(struct emmap_queue_view *view, const struct emmap_queue_walk *walk,
+              struct emmap_queue_walked *walked);
 /* Is this OS process alive, as far as can be known? */
 bool view_is_alive(struct emmap_queue_view *view, unsigned participant, uint64_t incarnation);
 bool view_is_locked(struct emmap_queue_view *view, uint64_t byte);

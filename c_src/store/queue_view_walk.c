@@ -386,8 +386,8 @@ static int walk_all(struct walker *w) {
     return rc == WALK_STOPPED ? w->stopped : rc;
 }
 
-int emmap_queue_view_walk(struct emmap_queue_view *v, const struct emmap_queue_walk *walk,
-                          struct emmap_queue_walked *walked) {
+int view_walk(struct emmap_queue_view *v, const struct emmap_queue_walk *walk,
+              struct emmap_queue_walked *walked) {
     struct walker w = {.v = v, .report = {.walk = walk, .walked = walked}};
     *walked = (struct emmap_queue_walked){0};
     int rc = 0;
@@ -402,4 +402,9 @@ int emmap_queue_view_walk(struct emmap_queue_view *v, const struct emmap_queue_w
     if (rc == 0) rc = walk_all(&w);
     if (rc == 0 && v->has_copy && !view_is_current(v)) rc = -EAGAIN;
     return rc;
+}
+
+int emmap_queue_view_walk(struct emmap_queue_view *v, const struct emmap_queue_walk *walk,
+                          struct emmap_queue_walked *walked) {
+    return view_answer(v, view_walk(v, walk, walked));
 }
