@@ -462,6 +462,17 @@ static bool is_covered(const struct power *p, const struct entry *sync, uint32_t
             e->off + (e->kind == WORD ? e->len_bytes : e->zero_bytes) <= sync->end);
 }
 
+/* What was stored there before the file was cut off comes no more. How many are left. */
+static uint32_t drop_cut_off(struct power *p, uint32_t pendings, const struct entry *size) {
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < pendings; i++) {
+        const struct entry *e = &p->log[p->pending[i]];
+        if (!is_store(e) || e->file != size->file || e->off < size->off)
+            p->pending[kept++] = p->pending[i];
+    }
+    return kept;
+}
+
 static void sync_disk(struct power *p, const struct entry *sync) {
     const uint32_t sizes = sync->kind == SYNCED ? sizes_covered(p, sync, sync->upto) : 0;
     uint32_t kept = 0;
@@ -474,6 +485,8 @@ static void sync_disk(struct power *p, const struct entry *sync) {
             p->disk.file[e->off] = e->file;
         else
             apply(&p->file[e->file].disk, e);
+        if (e->kind == SIZE && (kept == 0 || p->pending[kept - 1] != moment))
+            kept = drop_cut_off(p, kept, e);
     }
     p->pendings = kept;
     if (sync->kind != SYNCED || sync->end != UINT64_MAX) return;

@@ -18,9 +18,11 @@ struct play {
     char path[POWER_PATH];
     struct ledger ledger;
     struct lives lives;
-    unsigned opened;      /* from then on it is there, and what a recovery has decided stays so */
-    unsigned depth;       /* of the recordings that this one was made in */
-    struct ledger before; /* what was to become of each message until then */
+    unsigned opened; /* from then on it is there, and what a recovery has decided stays so */
+    unsigned depth;  /* of the recordings that this one was made in */
+    unsigned deep;   /* of so many states one is used, and that cut again */
+    bool pushes_sectors;
+    struct ledger before;         /* what was to become of each message until then */
     bool is_gone[IMAGE_MESSAGES]; /* of those: it was not there any more */
 };
 
@@ -59,7 +61,14 @@ static void push(struct play *play, uint32_t len_bytes) {
         return;
     struct life *life = &play->lives.life[play->ledger.n];
     *life = (struct life){now(play), LIFE_NOT_YET, LIFE_NOT_YET, LIFE_NOT_YET};
-    ledger_push(&play->ledger, play->q, len_bytes);
+    ledger_begin(&play->ledger, len_bytes);
+    ledger_fill(buf, play->ledger.n - 1, len_bytes);
+    const int rc = emmap_queue_push(play->q, buf, len_bytes, 0);
+    if (rc == EMMAP_E_FULL && (play->options.flags & EMMAP_QUEUE_FIXED_SIZE)) {
+        play->ledger.n--; /* what several recoveries have sealed is not used before it is empty */
+        return;
+    }
+    MUST(rc == 0);
     life->push_ends = now(play);
 }
 
@@ -168,17 +177,58 @@ static void reuses_its_segments(struct play *play) {
     }
 }
 
+/* Whoever opens it again in the same boot goes on where the last one was. */
+static void reopen(struct play *play) {
+    struct emmap_queue_info info;
+    struct os_identity identity;
+    end(play);
+    start(play);
+    const int fd = play->q->file->region->fd;
+    MUST(emmap_queue_info(play->q, &info) == 0);
+    MUST(!info.was_recovered || os_identity(fd, &identity));
+}
+
 static void closes_and_reopens(struct play *play) {
     start(play);
     push(play, 10);
     sync_queue(play);
     push(play, 20);
-    end(play);
-    start(play);
+    reopen(play);
     take(play);
     push(play, 30);
     sync_queue(play);
     end(play);
+}
+
+/* Whoever had it was stopped by a cut that lost nothing. */
+static void is_recovered(struct play *play) {
+    power_boot(9);
+    start(play);
+    push(play, 10);
+    sync_queue(play);
+    reopen(play);
+    take(play);
+    push(play, 20);
+    sync_queue(play);
+}
+
+static void is_recovered_empty(struct play *play) {
+    power_boot(9);
+    start(play);
+    reopen(play);
+    push(play, 10);
+    sync_queue(play);
+}
+
+/* Each record is one sector, so that one torn may be followed by one that is whole: were anything
+ * written behind the torn one, just as long, the whole one could come back to life. */
+enum { SECTOR_LONG = 512 - QUEUE_RECORD_OVERHEAD };
+static void has_a_torn_tail(struct play *play) {
+    start(play);
+    push(play, 512 - 192 - QUEUE_RECORD_OVERHEAD); /* up to a sector's end */
+    sync_queue(play);
+    for (int i = 0; i < 4; i++)
+        push(play, SECTOR_LONG);
 }
 
 /* What it was to write, the kernel has forgotten: the next opener writes it again. */
@@ -187,20 +237,26 @@ static void fails_to_sync(struct play *play) {
     push(play, 10);
     sync_queue(play);
     push(play, 20);
-    take(play);
     os_fail_at(OS_CALL_SYNC, 1, 5, 0);
     sync_queue(play);
     os_fail_never();
     push(play, 30);
     sync_queue(play); /* still failed */
     end(play);
+    const unsigned begins = now(play);
     start(play);
+    lives_sync(&play->lives, begins, now(play));
+    take(play);
     sync_queue(play);
     push(play, 40);
-    sync_queue(play);
 }
 
 static void any_calls(struct play *play, unsigned calls) {
+    if (play->pushes_sectors) {
+        for (uint64_t i = some(play, 3); i < 3; i++)
+            push(play, SECTOR_LONG);
+        return;
+    }
     for (unsigned i = 0; i < calls; i++) {
         const uint64_t what = some(play, 100), size = some(play, 10);
         if (what < 45)
@@ -227,17 +283,21 @@ static const struct queue_history {
     void (*play)(struct play *play);
     uint32_t flags;
     uint64_t size_bytes;
+    unsigned deep; /* of so many states one is used, and that cut again */
 } histories[] = {
-    {"is_born", nothing, is_born, 0, 1},
-    {"is_born_and_used", nothing, is_born_and_used, 0, 1},
-    {"push_sync_take", is_born_and_used, push_sync_take, 0, 1},
-    {"crosses_a_segment", nearly_full, crosses_a_segment, 0, 1},
-    {"grows", is_born_and_used, grows, 0, 1},
-    {"drains", is_born, drains, 0, 1},
-    {"reuses_its_segments", nothing, reuses_its_segments, EMMAP_QUEUE_FIXED_SIZE, 160000},
-    {"closes_and_reopens", is_born_and_used, closes_and_reopens, 0, 1},
-    {"fails_to_sync", is_born_and_used, fails_to_sync, 0, 1},
-    {"anything", two_segments, anything, 0, 1},
+    {"is_born", nothing, is_born, 0, 1, 40},
+    {"is_born_and_used", nothing, is_born_and_used, 0, 1, 40},
+    {"push_sync_take", is_born_and_used, push_sync_take, 0, 1, 40},
+    {"crosses_a_segment", nearly_full, crosses_a_segment, 0, 1, 40},
+    {"grows", is_born_and_used, grows, 0, 1, 40},
+    {"drains", is_born, drains, 0, 1, 40},
+    {"reuses_its_segments", nothing, reuses_its_segments, EMMAP_QUEUE_FIXED_SIZE, 160000, 40},
+    {"closes_and_reopens", is_born_and_used, closes_and_reopens, 0, 1, 40},
+    {"is_recovered", two_segments, is_recovered, 0, 1, 10},
+    {"is_recovered_empty", is_born, is_recovered_empty, 0, 1, 10},
+    {"has_a_torn_tail", is_born_and_used, has_a_torn_tail, 0, 1, 2},
+    {"fails_to_sync", is_born_and_used, fails_to_sync, 0, 1, 40},
+    {"anything", two_segments, anything, 0, 1, 40},
 };
 
 /* -------------------------------------------------------------------------------------- checks */
@@ -346,14 +406,15 @@ static const char *check(void *ctx, struct power_span when) {
     MUST(play);
     play->run = run;
     play->options = outer->options;
+    play->deep = outer->deep;
+    play->pushes_sectors = outer->pushes_sectors;
     play->depth = outer->depth + 1;
     snprintf(play->path, sizeof play->path, "%s/q", run->folder[play->depth]);
     power_boot(play->depth + 1);
     const char *wrong = NULL;
     if (!file_exists(play->path) && must_be_there(outer, &fates, when))
         wrong = "its file is gone";
-    else if (play->depth <= POWER_DEPTH &&
-             choice_random(&run->rng, play->depth == 1 ? 40 : 60) == 0)
+    else if (play->depth <= POWER_DEPTH && some(play, play->depth == 1 ? play->deep : 60) == 0)
         wrong = cut_again(outer, play, &fates);
     else
         wrong = check_here(play, &fates);
@@ -383,6 +444,8 @@ const char *power_queue_history(struct power_run *run, const char *name) {
     play->options =
         (struct emmap_queue_options){.flags = history->flags, .size_bytes = history->size_bytes};
     play->opened = LIFE_NOT_YET;
+    play->deep = history->deep;
+    play->pushes_sectors = history->play == has_a_torn_tail;
     snprintf(play->path, sizeof play->path, "%s/q", run->folder[0]);
     power_empty_folder(run->folder[0]);
     power_boot(1);

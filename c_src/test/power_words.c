@@ -135,10 +135,12 @@ static void sync_all(struct play *play) {
     note_sync(play, 0, UINT64_MAX, begins);
 }
 
+/* It says nothing of what is past the end. */
 static void sync_range(struct play *play, uint64_t off, uint64_t len_bytes) {
     const unsigned begins = now(play);
+    const uint64_t size = play->size[play->sizes - 1].bytes;
     MUST(emmap_file_sync_range(play->file, off, len_bytes) == 0);
-    note_sync(play, off, off + len_bytes, begins);
+    note_sync(play, off, off + len_bytes < size ? off + len_bytes : size, begins);
 }
 
 /* ----------------------------------------------------------------------------------- histories */

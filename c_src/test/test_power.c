@@ -2,7 +2,8 @@
  * promise about what is on the disk holds for every state that the disk may be in.
  *
  * EMMAP_POWER_SEED=n begins with another seed, EMMAP_POWER_ROUNDS=n tries so many of them,
- * EMMAP_POWER_MOST=n looks at so many states between two syncs. */
+ * EMMAP_POWER_MOST=n looks at so many states between two syncs; EMMAP_POWER_ONLY=pattern leaves out
+ * the tests of other names, EMMAP_POWER_TABLE=1 tells the figures of each. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,18 +15,6 @@
 
 static struct power_run run;
 static unsigned seed, rounds;
-
-void power_boot(unsigned number) {
-    const uint8_t id[16] = {1, 2, 3, (uint8_t)number};
-    os_pretend_boot(id);
-}
-
-void power_count(struct power_run *r, const struct power_cuts *cuts, unsigned depth) {
-    r->states += cuts->states;
-    if (depth > 0) return;
-    r->windows += cuts->windows;
-    r->windows_in_full += cuts->windows_in_full;
-}
 
 static unsigned from_environment(const char *name, unsigned otherwise) {
     const char *value = getenv(name);
@@ -96,6 +85,9 @@ static void cut_history(const char *(*history)(struct power_run *, const char *)
     QUEUE(drains)                              \
     QUEUE(reuses_its_segments)                 \
     QUEUE(closes_and_reopens)                  \
+    QUEUE(is_recovered)                        \
+    QUEUE(is_recovered_empty)                  \
+    QUEUE(has_a_torn_tail)                     \
     QUEUE(fails_to_sync)                       \
     QUEUE(anything)                            \
     WORDS(counters_are_born)                   \
@@ -125,5 +117,6 @@ int main(void) {
 #define WORDS_ENTRY(name) cmocka_unit_test(name),
     const struct CMUnitTest tests[] = {HISTORIES(QUEUE_ENTRY, WORDS_ENTRY)};
     own_faults();
+    cmocka_set_test_filter(getenv("EMMAP_POWER_ONLY"));
     return cmocka_run_group_tests(tests, setup, teardown);
 }
