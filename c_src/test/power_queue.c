@@ -1,6 +1,7 @@
 /* power_queue.c -- histories of a queue, cut: it always opens, has each message that a sync covered and
  * that was not taken, once, in order, none made up, and goes on working. What one recovery has
  * found stays, and what it has not never comes back. */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -177,15 +178,19 @@ static void reuses_its_segments(struct play *play) {
     }
 }
 
-/* Whoever opens it again in the same boot goes on where the last one was. */
-static void reopen(struct play *play) {
+/* Whoever opens it again in the same boot goes on where the last one was, where the system knows a file
+ * again. */
+static void must_not_have_recovered(const struct play *play) {
     struct emmap_queue_info info;
     struct os_identity identity;
+    MUST(emmap_queue_info(play->q, &info) == 0);
+    MUST(!info.was_recovered || os_identity(play->q->file->region->fd, &identity));
+}
+
+static void reopen(struct play *play) {
     end(play);
     start(play);
-    const int fd = play->q->file->region->fd;
-    MUST(emmap_queue_info(play->q, &info) == 0);
-    MUST(!info.was_recovered || os_identity(fd, &identity));
+    must_not_have_recovered(play);
 }
 
 static void closes_and_reopens(struct play *play) {
@@ -220,6 +225,59 @@ static void is_recovered_empty(struct play *play) {
     sync_queue(play);
 }
 
+/* In another OS process: recovered, used, and killed. */
+enum { KILLED_BOOT = 9, KILLED_FIRST = 20, KILLED_SECOND = 3000 };
+static int open_in_role(struct emmap_queue **q, const char *path) {
+    const struct emmap_queue_options options = {.flags = 0};
+    power_boot(KILLED_BOOT);
+    return emmap_queue_open(q, path, &options, NULL);
+}
+
+int power_queue_recovered(const char *path) {
+    struct emmap_queue *q;
+    return open_in_role(&q, path) ? 1 : raise(SIGKILL);
+}
+
+int power_queue_killed(const char *path) {
+    struct emmap_queue *q;
+    if (open_in_role(&q, path)) return 1;
+    ledger_fill(buf, 1, KILLED_FIRST);
+    if (emmap_queue_push(q, buf, KILLED_FIRST, 0)) return 1;
+    ledger_fill(buf, 2, KILLED_SECOND);
+    if (emmap_queue_push(q, buf, KILLED_SECOND, 0)) return 1;
+    return raise(SIGKILL);
+}
+
+static void one_and_a_recovery(struct play *play) {
+    is_born_and_used(play);
+    MUST(role_result("power_queue_recovered", play->path) == 256 + SIGKILL);
+}
+
+static void one_and_two_of_the_killed(struct play *play) {
+    is_born_and_used(play);
+    MUST(role_result("power_queue_killed", play->path) == 256 + SIGKILL);
+    ledger_begin(&play->ledger, KILLED_FIRST);
+    ledger_begin(&play->ledger, KILLED_SECOND);
+}
+
+static void goes_on_after_a_kill(struct play *play) {
+    power_boot(KILLED_BOOT);
+    start(play);
+    must_not_have_recovered(play);
+    push(play, 40);
+    take(play);
+    sync_queue(play);
+    take(play);
+}
+
+static void is_recovered_after_a_kill(struct play *play) {
+    start(play);
+    push(play, 40);
+    take(play);
+    sync_queue(play);
+    take(play);
+}
+
 /* Each record is one sector, so that one torn may be followed by one that is whole: were anything
  * written behind the torn one, just as long, the whole one could come back to life. */
 enum { SECTOR_LONG = 512 - QUEUE_RECORD_OVERHEAD };
@@ -231,12 +289,12 @@ static void has_a_torn_tail(struct play *play) {
         push(play, SECTOR_LONG);
 }
 
-/* What it was to write, the kernel has forgotten: the next opener writes it again. */
+/* What it was to write, the kernel has forgotten: the next opener writes it again, of all pages. */
 static void fails_to_sync(struct play *play) {
     start(play);
     push(play, 10);
     sync_queue(play);
-    push(play, 20);
+    push(play, 9000);
     os_fail_at(OS_CALL_SYNC, 1, 5, 0);
     sync_queue(play);
     os_fail_never();
@@ -295,6 +353,9 @@ static const struct queue_history {
     {"closes_and_reopens", is_born_and_used, closes_and_reopens, 0, 1, 40},
     {"is_recovered", two_segments, is_recovered, 0, 1, 10},
     {"is_recovered_empty", is_born, is_recovered_empty, 0, 1, 10},
+    {"goes_on_after_a_kill", one_and_two_of_the_killed, goes_on_after_a_kill, 0, 1, 40},
+    {"goes_on_after_a_recovery", one_and_a_recovery, goes_on_after_a_kill, 0, 1, 40},
+    {"is_recovered_after_a_kill", one_and_two_of_the_killed, is_recovered_after_a_kill, 0, 1, 20},
     {"has_a_torn_tail", is_born_and_used, has_a_torn_tail, 0, 1, 2},
     {"fails_to_sync", is_born_and_used, fails_to_sync, 0, 1, 40},
     {"anything", two_segments, anything, 0, 1, 40},

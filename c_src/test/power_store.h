@@ -22,6 +22,9 @@ void power_count(struct power_run *run, const struct power_cuts *cuts, unsigned 
 
 /* NULL, or what is wrong. */
 const char *power_queue_history(struct power_run *run, const char *name);
+/* Roles (support.h) of its histories. */
+int power_queue_killed(const char *path);
+int power_queue_recovered(const char *path);
 const char *power_words_history(struct power_run *run, const char *name);
 
 #endif

@@ -87,6 +87,9 @@ static void cut_history(const char *(*history)(struct power_run *, const char *)
     QUEUE(closes_and_reopens)                  \
     QUEUE(is_recovered)                        \
     QUEUE(is_recovered_empty)                  \
+    QUEUE(goes_on_after_a_kill)                \
+    QUEUE(goes_on_after_a_recovery)            \
+    QUEUE(is_recovered_after_a_kill)           \
     QUEUE(has_a_torn_tail)                     \
     QUEUE(fails_to_sync)                       \
     QUEUE(anything)                            \
@@ -112,7 +115,11 @@ static void cut_history(const char *(*history)(struct power_run *, const char *)
     }
 HISTORIES(QUEUE_TEST, WORDS_TEST)
 
-int main(void) {
+int main(int argc, char **argv) {
+    static const struct role roles[] = {{"power_queue_killed", power_queue_killed},
+                                        {"power_queue_recovered", power_queue_recovered}};
+    const int role = run_role(argc, argv, roles, sizeof roles / sizeof *roles);
+    if (role >= 0) return role;
 #define QUEUE_ENTRY(name) cmocka_unit_test(queue_##name),
 #define WORDS_ENTRY(name) cmocka_unit_test(name),
     const struct CMUnitTest tests[] = {HISTORIES(QUEUE_ENTRY, WORDS_ENTRY)};
