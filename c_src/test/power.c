@@ -293,7 +293,7 @@ static void note_zero(struct power *p, unsigned file, const struct os_event *eve
 }
 
 static void note_file(struct power *p, const struct os_event *event) {
-    const unsigned file = file_of_fd(p, event->fd);
+    const unsigned file = event->fd < 0 ? NO_FILE : file_of_fd(p, event->fd); /* of a plain array */
     if (file == NO_FILE) return;
     struct entry *e;
     switch (event->kind) {
@@ -606,11 +606,11 @@ static void begin_files(struct power *p) {
         f->sizes_left = p->taken[thing++];
         for (uint32_t k = 0; k < f->sectors; k++)
             f->left[f->sector[k]] = p->taken[thing++];
-        if (!f->is_named) continue;
+        if (!f->is_named || f->now.room == 0) continue; /* or it has never had a size */
         if (f->laid.room < f->now.room) f->laid.at = get(f->laid.at, f->now.room);
         f->laid.room = f->now.room;
         f->laid.size = f->disk.size;
-        memcpy(f->laid.at, f->disk.at, f->disk.size);
+        if (f->disk.size > 0) memcpy(f->laid.at, f->disk.at, f->disk.size);
         memset(f->laid.at + f->laid.size, 0, f->laid.room - f->laid.size);
     }
 }
