@@ -73,14 +73,15 @@ enum os_event_kind {
     OS_EVENT_LINK,
     OS_EVENT_UNLINK,
     OS_EVENT_SYNC_PARENT,
+    OS_EVENT_TOUCH, /* pages are made to be written again, as they are */
 };
 struct os_event {
     enum os_event_kind kind;
-    const void *addr; /* of a store */
+    const void *addr; /* of a store or a touch */
     const void *from; /* of a copy: what is stored */
     uint64_t off;     /* of a size or a sync in the file */
     uint64_t len_bytes;
-    int fd;           /* -1 for a store */
+    int fd;           /* -1 for a store or a touch */
     const char *path; /* of make, link (the new name), unlink, sync of the parent */
 };
 typedef void os_recorder(void *ctx, const struct os_event *event);

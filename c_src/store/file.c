@@ -246,7 +246,7 @@ int emmap_file_flush(struct emmap_file *file) {
  * found, and is looked for again. */
 static int sync_entry(struct emmap_file *file) {
     if (atomic_load_explicit(&file->entry_synced, memory_order_acquire)) return 0;
-    const int rc = os_sync_parent(file->full_path);
+    const int rc = PM_SYNC(os_sync_parent(file->full_path));
     if (rc == -ENOENT || rc == -ENOTDIR) return 0;
     if (rc && rc != -EACCES) return rc;
     store_release(&file->entry_synced, true);
@@ -269,12 +269,13 @@ static int sync_data(struct emmap_region *region, uint64_t from, uint64_t to, bo
     uint64_t start;
     const uint64_t len = page_range(region, from, to, &start);
     void *at = len > 0 ? region_at(region, start) : NULL;
-    if (whole) return os_sync(region->fd, at, len);
+    if (whole) return PM_SYNC(os_sync(region->fd, at, len));
     if (len == 0) return 0;
     const uint64_t faults = region_fault_count(region);
-    if (region_has_faults(region)) return os_sync(region->fd, at, len);
-    const int rc = os_sync_range(region->fd, at, start, len);
-    return rc == 0 && region_fault_count(region) != faults ? os_sync(region->fd, at, len) : rc;
+    if (region_has_faults(region)) return PM_SYNC(os_sync(region->fd, at, len));
+    const int rc = PM_SYNC(os_sync_range(region->fd, at, start, len));
+    if (rc || region_fault_count(region) == faults) return rc;
+    return PM_SYNC(os_sync(region->fd, at, len));
 }
 
 static int sync_file(struct emmap_file *file, uint64_t from, uint64_t to, bool whole) {

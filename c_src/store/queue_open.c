@@ -196,7 +196,7 @@ static int sync_all(struct emmap_queue *q) {
         queue_touch(q, queue_slot_off(q, slot), is_used ? q->segment_bytes : 1);
     }
     file_forget_sync_error(q->file);
-    const int rc = emmap_file_sync(q->file);
+    const int rc = PM_SYNC(emmap_file_sync(q->file));
     if (rc == 0) pm_set64(&queue_live(q)->sync_error, 0);
     return rc == EMMAP_E_SYNC_FAILED ? 0 : rc; /* it stays */
 }

@@ -153,6 +153,7 @@ static int take_in_hand(struct emmap_queue *q, uint64_t *slot) {
 
 /* A word that changes nothing, so that the page is there for writing. */
 void queue_touch(struct emmap_queue *q, uint64_t off, uint64_t len_bytes) {
+    OS_RECORD(.kind = OS_EVENT_TOUCH, .addr = q->base + off, .len_bytes = len_bytes, .fd = -1);
     const uint64_t page = q->file ? q->file->region->page_bytes : QUEUE_PAGE;
     const uint64_t end = off + len_bytes;
     for (uint64_t at = off / page * page; at < end; at += page) {

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "os/os_testing.h"
+#include "test/choice.h"
 
 enum { SECTOR = 512, MOST_SYNCS = 256 };
 
@@ -26,17 +27,10 @@ struct recording {
     uint8_t *synced, *whole;
     size_t at, from; /* words before the moment, words before the last sync */
     unsigned next_sync;
-    uint32_t *stored, *kept, *left; /* by sector: words since the last sync */
-    uint32_t *touched;
+    uint32_t *stored, *left;          /* by sector: words since the last sync */
+    uint32_t *touched, *steps, *kept; /* the sectors that have some; see choice.h */
     unsigned sectors;
 };
-
-uint64_t cut_random(uint64_t *rng, uint64_t below) {
-    *rng ^= *rng << 13;
-    *rng ^= *rng >> 7;
-    *rng ^= *rng << 17;
-    return *rng % below;
-}
 
 static void *get(size_t bytes) {
     void *at = calloc(1, bytes);
@@ -90,6 +84,7 @@ struct recording *recording_start(const uint8_t *base, uint64_t len_bytes) {
     memcpy(r->whole, base, len_bytes);
     const size_t sectors = len_bytes / SECTOR + 1;
     r->stored = get(sectors * sizeof *r->stored);
+    r->steps = get(sectors * sizeof *r->steps);
     r->kept = get(sectors * sizeof *r->kept);
     r->left = get(sectors * sizeof *r->left);
     r->touched = get(sectors * sizeof *r->touched);
@@ -107,6 +102,7 @@ void recording_free(struct recording *r) {
     free(r->synced);
     free(r->whole);
     free(r->stored);
+    free(r->steps);
     free(r->kept);
     free(r->left);
     free(r->touched);
@@ -150,44 +146,25 @@ void cut_at(struct recording *r, unsigned moment) {
     go_to(r, moment);
 }
 
-unsigned cut_images(const struct recording *r, unsigned most) {
-    unsigned images = 1;
-    for (unsigned i = 0; i < r->sectors; i++) {
-        const uint32_t words = r->stored[r->touched[i]] + 1;
-        if (images > most / words) return most;
-        images *= words;
-    }
-    return images;
+/* How many of its words a sector may have. */
+static void count_words(struct recording *r) {
+    for (unsigned k = 0; k < r->sectors; k++)
+        r->steps[k] = r->stored[r->touched[k]];
 }
 
-/* How many of a sector's words the disk has: the number of the image tells, or chance. */
-static void choose(struct recording *r, unsigned i, bool exhaustive, uint64_t *rng) {
-    const uint64_t kind = cut_random(rng, 4);
-    const uint64_t odd = r->sectors ? cut_random(rng, r->sectors) : 0;
-    for (unsigned k = 0; k < r->sectors; k++) {
-        const uint32_t words = r->stored[r->touched[k]];
-        uint32_t *kept = &r->kept[r->touched[k]];
-        if (exhaustive) {
-            *kept = i % (words + 1);
-            i /= words + 1;
-        } else if (kind == 0) {
-            *kept = (uint32_t)cut_random(rng, words + 1);
-        } else if (kind == 1) {
-            *kept = cut_random(rng, 2) ? words : 0;
-        } else { /* all but one, only one */
-            *kept = (k == odd) == (kind == 2) ? (uint32_t)cut_random(rng, words + 1)
-                    : kind == 2               ? words
-                                              : 0;
-            if (kind == 3 && k != odd) *kept = words - (uint32_t)cut_random(rng, words + 1) / 2;
-        }
-    }
+unsigned cut_images(struct recording *r, unsigned most) {
+    count_words(r);
+    return (unsigned)choice_ways(r->steps, r->sectors, most);
 }
 
 void cut_image(struct recording *r, unsigned i, unsigned images, uint64_t *rng, uint8_t *bytes) {
-    choose(r, i, cut_images(r, images + 1) == images, rng);
+    if (cut_images(r, images + 1) == images)
+        choice_way(i, r->steps, r->kept, r->sectors);
+    else
+        choice_by_chance(rng, r->steps, r->kept, r->sectors);
     memcpy(bytes, r->synced, r->len_bytes);
     for (unsigned k = 0; k < r->sectors; k++)
-        r->left[r->touched[k]] = r->kept[r->touched[k]];
+        r->left[r->touched[k]] = r->kept[k];
     for (size_t k = r->from; k < r->at; k++) {
         const struct word *word = &r->words[k];
         uint32_t *left = &r->left[word->off / SECTOR];

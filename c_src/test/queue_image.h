@@ -54,7 +54,9 @@ const char *drain(struct emmap_queue *q, const struct ledger *ledger, struct dra
 const char *drain_on(struct emmap_queue *q, const struct ledger *ledger, struct drained *out);
 /* NULL, or what is wrong: missing, back again. */
 const char *agrees(const struct ledger *ledger, const struct drained *drained);
-/* Some more are pushed, counted and taken from a queue that is empty. NULL, or what is wrong. */
+/* Some more are pushed, counted and taken from a queue that is empty, over several segments or only a
+ * few bytes. NULL, or what is wrong. */
 const char *goes_on(struct emmap_queue *q, struct ledger *ledger);
+const char *goes_on_a_little(struct emmap_queue *q, struct ledger *ledger);
 
 #endif

@@ -6,24 +6,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "test/choice.h"
 #include "test/queue_cut.h"
+#include "test/queue_life.h"
 
 enum { SLOTS = 7, ROOM = QUEUE_DATA_OFF + SLOTS * QUEUE_LEAST_SEGMENT, MOST_CLAIMS = 8, DEPTH = 2 };
-
-/* When a message was pushed and taken, in stores of the recording. */
-enum { NOT_YET = 0x7FFFFFFF };
-struct life {
-    unsigned push_begins, push_ends, take_begins, take_ends;
-};
 
 struct history {
     struct emmap_queue *q;
     struct ledger ledger;
-    struct life life[IMAGE_MESSAGES];
-    struct {
-        unsigned begins, ends; /* ends: when the disk had it */
-    } sync[IMAGE_MESSAGES];
-    unsigned syncs;
+    struct lives lives;
     struct queue_message claim[MOST_CLAIMS];
     unsigned claimed_id[MOST_CLAIMS], claims;
     struct recording *recording;
@@ -33,7 +25,7 @@ struct history {
 static uint8_t buf[IMAGE_MESSAGE_BYTES];
 
 static uint64_t some(struct history *h, uint64_t below) {
-    return cut_random(&h->rng, below);
+    return choice_random(&h->rng, below);
 }
 
 static unsigned now(const struct history *h) {
@@ -47,8 +39,8 @@ static void push(struct history *h) {
     const uint64_t most = kind < 12 ? 300 : kind < 16 ? 9000 : kind < 19 ? 40000 : 0;
     const uint32_t len = (uint32_t)(most ? 2 + some(h, most) : 66000 + some(h, 40000));
     if (h->ledger.n == IMAGE_MESSAGES || queue_bytes(h->q) > 3 * QUEUE_LEAST_SEGMENT) return;
-    struct life *life = &h->life[h->ledger.n];
-    *life = (struct life){now(h), NOT_YET, NOT_YET, NOT_YET};
+    struct life *life = &h->lives.life[h->ledger.n];
+    *life = (struct life){now(h), LIFE_NOT_YET, LIFE_NOT_YET, LIFE_NOT_YET};
     ledger_push(&h->ledger, h->q, len);
     life->push_ends = now(h);
 }
@@ -66,7 +58,7 @@ static void take(struct history *h) {
     const int rc = queue_take(h->q, true, buf, sizeof buf, &message, &n);
     if (rc == EMMAP_E_EMPTY) return;
     MUST(rc == 0);
-    struct life *life = &h->life[find(h, message.len_bytes)];
+    struct life *life = &h->lives.life[find(h, message.len_bytes)];
     life->take_begins = begins;
     life->take_ends = now(h);
 }
@@ -81,7 +73,7 @@ static void claim(struct history *h) {
 static void end_claim(struct history *h, bool ack) {
     if (h->claims == 0) return;
     const uint64_t i = some(h, h->claims);
-    struct life *life = &h->life[h->claimed_id[i]];
+    struct life *life = &h->lives.life[h->claimed_id[i]];
     if (ack) {
         life->take_begins = now(h);
         MUST(queue_ack(h->q, true, &h->claim[i]) == 0);
@@ -95,10 +87,11 @@ static void end_claim(struct history *h, bool ack) {
 
 static void sync_queue(struct history *h) {
     uint64_t covered;
-    h->sync[h->syncs].begins = now(h);
+    const unsigned begins = now(h);
+    unsigned done;
     MUST(queue_sync(h->q, &covered) == 0);
-    MUST(recording_sync(h->recording, h->syncs, &h->sync[h->syncs].ends));
-    h->syncs++;
+    MUST(recording_sync(h->recording, h->lives.syncs, &done));
+    lives_sync(&h->lives, begins, done + 1);
 }
 
 /* The OS process is killed between two calls, and the next one opens the queue. */
@@ -133,29 +126,6 @@ static void make_history(struct history *h, unsigned calls) {
 }
 
 /* -------------------------------------------------------------------------------------- checks */
-
-static bool is_covered(const struct history *h, unsigned ended, unsigned moment) {
-    for (unsigned i = 0; i < h->syncs; i++)
-        if (ended <= h->sync[i].begins && h->sync[i].ends < moment) return true;
-    return false;
-}
-
-/* What must become of each message when the power is cut then. */
-static void tell_fates(const struct history *h, unsigned moment, struct ledger *out) {
-    *out = h->ledger;
-    for (unsigned id = 0; id < out->n; id++) {
-        const struct life *life = &h->life[id];
-        if (life->push_begins >= moment && life->push_begins > 0)
-            out->fate[id] = NEVER;
-        else if (is_covered(h, life->take_ends, moment))
-            out->fate[id] = GONE;
-        else if (life->take_begins < moment)
-            out->fate[id] = EITHER;
-        else
-            out->fate[id] =
-                life->push_ends == 0 || is_covered(h, life->push_ends, moment) ? THERE : EITHER;
-    }
-}
 
 static struct emmap_queue *desk[DEPTH + 2];
 static uint8_t bytes[DEPTH + 2][ROOM];
@@ -216,7 +186,7 @@ static const char *cut_what_follows(struct history *h, const struct ledger *fate
     next->ledger = *fates;
     next->rng = h->rng;
     for (unsigned id = 0; id < fates->n; id++)
-        next->life[id] = (struct life){0, 0, NOT_YET, NOT_YET};
+        next->lives.life[id] = (struct life){0, 0, LIFE_NOT_YET, LIFE_NOT_YET};
     struct ledger before = *fates;
     for (unsigned id = 0; id < before.n; id++)
         before.fate[id] = GONE;
@@ -259,7 +229,7 @@ static const char *cut_everywhere(struct history *h, unsigned depth, const struc
     for (unsigned moment = 0; moment <= end; moment += stride) {
         static struct ledger fates[DEPTH + 1];
         cut_at(h->recording, moment);
-        tell_fates(h, moment, &fates[depth]);
+        lives_fates(&h->lives, &h->ledger, moment, moment, &fates[depth]);
         for (unsigned id = 0; id < before->n; id++)
             if (before->fate[id] == GONE) fates[depth].fate[id] = GONE;
         const unsigned images = cut_images(h->recording, most);
