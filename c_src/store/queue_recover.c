@@ -257,11 +257,8 @@ static void begin(struct recovery *r) {
     r->first_n = r->next_n;
 }
 
-/* At the end of a segment: the next one. false: the queue ends here. */
-static bool go_on(struct recovery *r) {
-    const struct found *here = segment_of(r, r->at.slot);
-    if (!here) return false;
-    if (r->at.pos < here->end) return true;
+/* From the end of a segment to the next one. */
+static bool go_on_once(struct recovery *r, const struct found *here) {
     if (here + 1 == r->chain + r->n) return false;
     const uint64_t was = r->at.pos;
     if (here->goes_on) {
@@ -276,6 +273,17 @@ static bool go_on(struct recovery *r) {
     }
     r->gap_bytes += r->at.pos - was;
     return true;
+}
+
+/* At the end of a segment: on to where the next record starts, if need be over several, in which none
+ * does. false: the queue ends here. */
+static bool go_on(struct recovery *r) {
+    for (;;) {
+        const struct found *here = segment_of(r, r->at.slot);
+        if (!here) return false;
+        if (r->at.pos < here->end) return true;
+        if (!go_on_once(r, here)) return false;
+    }
 }
 
 static bool data_is_whole(struct recovery *r, const struct queue_record *record) {
