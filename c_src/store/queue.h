@@ -230,6 +230,8 @@ struct emmap_disk_segment *queue_second_header(const struct emmap_queue *q, uint
 bool queue_segment_in(const struct emmap_queue *q, uint64_t slot, struct emmap_disk_segment *out);
 /* The same, and the first one is mended by the second, since places are counted by it. */
 bool queue_segment_mended(struct emmap_queue *q, uint64_t slot);
+/* The second one becomes the first one's double. */
+void queue_mend_second_header(struct emmap_queue *q, uint64_t slot);
 /* Writes both headers, with their checksum; the segment is not sealed. */
 void queue_write_segment(struct emmap_queue *q, uint64_t slot, struct emmap_disk_segment segment);
 

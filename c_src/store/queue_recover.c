@@ -286,11 +286,8 @@ static bool is_consumed_behind(const struct recovery *r, const struct found *her
     return here[1].prev_end > here->start + r->q->cap_bytes && here[1].prev_end <= r->covered;
 }
 
-/* At the end of a segment: the next one. false: the queue ends here. */
-static bool go_on(struct recovery *r) {
-    const struct found *here = segment_of(r, r->at.slot);
-    if (!here) return false;
-    if (r->at.pos < here->end) return true;
+/* From the end of a segment to the next one. */
+static bool go_on_once(struct recovery *r, const struct found *here) {
     if (here + 1 == r->chain + r->n) return false;
     const uint64_t was = r->at.pos;
     if (here->goes_on) {
@@ -305,6 +302,17 @@ static bool go_on(struct recovery *r) {
     }
     r->gap_bytes += r->at.pos - was;
     return true;
+}
+
+/* At the end of a segment: on to where the next record starts, if need be over several, in which none
+ * does. false: the queue ends here. */
+static bool go_on(struct recovery *r) {
+    for (;;) {
+        const struct found *here = segment_of(r, r->at.slot);
+        if (!here) return false;
+        if (r->at.pos < here->end) return true;
+        if (!go_on_once(r, here)) return false;
+    }
 }
 
 static bool data_is_whole(struct recovery *r, const struct queue_record *record) {
@@ -331,6 +339,19 @@ static void believe_head(struct recovery *r) {
     r->gap_n = r->gap_bytes = r->messages = 0;
 }
 
+/* Of what no sync had covered the trailer may be missing; who looks backwards goes by it. */
+static void mend_trailer(struct recovery *r, const struct queue_record *record) {
+    const uint32_t len = record->header.len_bytes;
+    const struct emmap_disk_trailer trailer = {.len_bytes = len, .inverse = ~len};
+    struct emmap_disk_trailer found;
+    struct queue_place at = record->at;
+    if (queue_skip(r->q, &at, queue_record_bytes(len) - sizeof trailer)) return;
+    struct queue_place end = at;
+    if (queue_read(r->q, true, &at, &found, sizeof found)) return;
+    if (memcmp(&found, &trailer, sizeof trailer) != 0)
+        (void)queue_write(r->q, true, &end, &trailer, sizeof trailer);
+}
+
 /* A good record, or one that is no message. The queue begins with the first message. */
 static void pass(struct recovery *r, const struct queue_record *record, bool gap) {
     if (record->header.ordinal > r->next_n) {
@@ -342,6 +363,7 @@ static void pass(struct recovery *r, const struct queue_record *record, bool gap
         r->first_n = record->header.ordinal;
         r->gap_n = r->gap_bytes = 0;
     }
+    mend_trailer(r, record);
     if (gap) {
         r->gap_n++;
         r->gap_bytes += record->end.pos - record->at.pos;
@@ -432,8 +454,10 @@ static int keep(struct recovery *r) {
         r->gap_bytes -= r->at.pos - last->end;
         r->at = (struct queue_place){.pos = last->end, .slot = last->slot};
     }
-    for (const struct found *s = first; s <= last; s++)
+    for (const struct found *s = first; s <= last; s++) {
         r->kept[s->slot] = true;
+        queue_mend_second_header(r->q, s->slot);
+    }
     struct emmap_disk_slot *slot = queue_slot(r->q, last->slot);
     const uint64_t used = r->at.pos - last->start;
     pm_put64(&slot->end, used < r->q->cap_bytes ? used : 0);

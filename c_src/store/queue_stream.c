@@ -71,6 +71,14 @@ static void mend_first_header(struct emmap_queue *q, uint64_t slot,
         pm_copy(&queue_slot(q, slot)->segment, segment, sizeof *segment);
 }
 
+void queue_mend_second_header(struct emmap_queue *q, uint64_t slot) {
+    struct emmap_disk_segment first, second;
+    pm_read(&first, &queue_slot(q, slot)->segment, sizeof first);
+    pm_read(&second, queue_second_header(q, slot), sizeof second);
+    if (memcmp(&first, &second, sizeof first) != 0)
+        pm_copy(queue_second_header(q, slot), &first, sizeof first);
+}
+
 bool queue_segment_mended(struct emmap_queue *q, uint64_t slot) {
     struct emmap_disk_segment segment;
     if (!queue_segment_in(q, slot, &segment)) return false;

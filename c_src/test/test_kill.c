@@ -12,7 +12,7 @@
 #include "test/kill_point.h"
 #include "test/support.h"
 
-enum { BYTES = 20000, MORE_BYTES = 50000, COUNTERS = 40, WRITE_OFF = 4001, WRITE_BYTES = 5003 };
+enum { BYTES = 20000, MORE_BYTES = 21000, COUNTERS = 40, WRITE_OFF = 3601, WRITE_BYTES = 1003 };
 
 static char path[600];
 static uint64_t *told; /* calls that were answered; seen by the victim and by who looks */

@@ -497,6 +497,66 @@ static void damage_around_the_messages_is_found(void **state) {
     assert_int_equal(look(path)->problems, 0);
 }
 
+/* Of a header and a record that no sync had covered a cut leaves one copy, and no end. */
+static void a_recovered_queue_is_sound(void **state) {
+    (void)state;
+    static const uint8_t other_boot[16] = {1, 2, 3};
+    needs_to_know_who();
+    const char *path = make_long();
+    flip(path, SLOT(2) - QUEUE_SLOT_TRAILER + 3);
+    flip(path, SLOT(3) + 17);
+    for (uint64_t off = 0; off < sizeof(struct emmap_disk_segment); off += 8) /* an older one's */
+        set_word(path, SLOT(5) - QUEUE_SLOT_TRAILER + off,
+                 word_at(path, SLOT(4) - QUEUE_SLOT_TRAILER + off));
+    flip(path, record_off(7) + 200);
+    flip(path, record_off(8) - 3);
+    flip(path, record_off(10) - 3);
+    os_pretend_boot(other_boot);
+    emmap_queue_close(open_queue(path, 0));
+    const struct seen *seen = look(path);
+    os_pretend_boot(NULL);
+    assert_ok(seen->rc);
+    assert_false(seen->walked.recovered);
+    assert_int_equal(seen->walked.messages, 298);
+    assert_int_equal(seen->problems, 0);
+}
+
+static void lose_segment(const char *path, uint64_t slot) {
+    flip(path, SLOT(slot) + 17);
+    flip(path, SLOT(slot + 1) - QUEUE_SLOT_TRAILER + 17);
+}
+
+/* Each second segment is missing, and no record begins in those between. */
+static void segments_in_the_midst_of_what_is_lost_are_counted(void **state) {
+    (void)state;
+    static const uint8_t other_boot[16] = {1, 2, 3};
+    needs_to_know_who();
+    const char *path = support_path("q");
+    struct emmap_queue *q = open_queue(path, 0);
+    for (unsigned i = 1; i <= 70; i++)
+        push(q, i, 1000);
+    push(q, 71, 290000);
+    push(q, 72, 290000);
+    for (unsigned i = 73; i <= 111; i++)
+        push(q, i, 1000);
+    emmap_queue_close(q);
+    for (uint64_t slot = 2; slot <= 8; slot += 2)
+        lose_segment(path, slot);
+    os_pretend_boot(other_boot);
+    q = open_queue(path, 0);
+    struct emmap_queue_info info;
+    assert_ok(emmap_queue_info(q, &info));
+    assert_int_equal(info.messages, 101);
+    assert_int_equal(info.bytes, 101 * queue_record_bytes(1000));
+    for (unsigned i = 1; i <= 101; i++)
+        assert_ok(take(q));
+    assert_ok(emmap_queue_info(q, &info));
+    assert_int_equal(info.bytes, 0);
+    emmap_queue_close(q);
+    assert_int_equal(look(path)->problems, 0);
+    os_pretend_boot(NULL);
+}
+
 static void a_segment_without_a_header_costs_no_other(void **state) {
     (void)state;
     const char *path = make_long();
@@ -731,6 +791,8 @@ int main(int argc, char **argv) {
         VIEW_TEST(claims_of_the_dead_are_told_from_those_of_the_living),
         VIEW_TEST(a_copy_of_a_file_in_use_tells_what_a_recovery_keeps),
         VIEW_TEST(after_a_reboot_too),
+        VIEW_TEST(a_recovered_queue_is_sound),
+        VIEW_TEST(segments_in_the_midst_of_what_is_lost_are_counted),
         VIEW_TEST(a_damaged_record_is_found_and_its_neighbours_are_told),
         VIEW_TEST(damage_around_the_messages_is_found),
         VIEW_TEST(a_segment_without_a_header_costs_no_other),

@@ -5,6 +5,7 @@
 %%   erl -noshell -pa ... -run emmap_torture main FOLDER WORKER alone|multi_os|drain SEED
 -module(emmap_torture).
 -export([main/1]).
+-export([producer/2, consumer/1, say/2, i/1, now_ns/0, filling/3, name/1, whole/1]). % emmap_power
 
 -define(SEGMENTS_OF, 262144). % small ones: they change often
 
@@ -148,16 +149,13 @@ taken(State, Terms) ->
 name({Id, Seq, _}) when is_integer(Id), is_integer(Seq) -> [i(Id), $:, i(Seq)];
 name(_) -> "0:0".
 
-whole(State, {Id, Seq, Bytes} = Term) when is_binary(Bytes) ->
-    case filling(Id, Seq, byte_size(Bytes)) of
-        Bytes -> ok;
-        _ -> torn(State, Term)
-    end;
 whole(State, Term) ->
-    torn(State, Term).
+    whole(Term) orelse say(State, ["#", io_lib:format("~0P", [Term, 20])]).
 
-torn(State, Term) ->
-    say(State, ["#", io_lib:format("~0P", [Term, 20])]).
+whole({Id, Seq, Bytes}) when is_integer(Id), is_integer(Seq), is_binary(Bytes) ->
+    filling(Id, Seq, byte_size(Bytes)) =:= Bytes;
+whole(_) ->
+    false.
 
 %% Its fun fails now and then, and now and then pushes.
 trier(#{q := Q} = State, Seq) ->

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""queue_check.py [--json] [--quiet] FILE: judge a queue's file by docs/format/queue.md alone.
+"""queue_check.py [--json] [--quiet] [--cut] FILE: judge a queue's file by docs/format/queue.md alone.
 
 Shares no code with the library, and writes nothing. The file is taken as a kill has left it: the redo
 record is laid over, and the identity is believed to be that of now. Says what is in it, message
@@ -209,11 +209,13 @@ class Queue:
     records    (ordinal, kind) of all from head to tail
     problems   what contradicts the page, in words
 
-    With records false nothing is walked, for claims() alone.
+    With records false nothing is walked, for claims() alone. With cut the file is as the recovery of
+    a power cut has left it: where segments are missing, or records are, which no sync had covered, the ordinals go
+    on with a higher one, and segments tell of what was there.
     """
 
-    def __init__(self, image, records=True):
-        self.raw = image
+    def __init__(self, image, records=True, cut=False):
+        self.raw, self.cut, self.after_gap = image, cut, set()
         self.laid_over = {}
         self.problems = []
         self.messages = []
@@ -442,13 +444,15 @@ class Queue:
             self.problem(f"{name}: first_pos {segment.first_pos} lies outside")
         if before is None:
             return
-        if segment.prev != before.slot:
+        if segment.prev != before.slot and not (self.cut and segment.number > before.number + 1):
             self.problem(f"{name}: prev is {segment.prev}, not {before.slot}")
         if segment.epoch < before.epoch:
             self.problem(f"{name}: its epoch falls from {before.epoch} to {segment.epoch}")
         if segment.number <= before.number:
             self.problem(f"{name} comes behind segment {before.number}")
         sealed = self.word(self.slot_off(before.slot) + 72)
+        if self.cut and segment.number > before.number + 1:
+            self.after_gap.add(len(self.chain))
         if not before.start <= segment.prev_end <= before.end:  # those between are missing
             if segment.number == before.number + 1:
                 self.problem(f"{name}: prev_end {segment.prev_end} is not in {before.start}..{before.end}")
@@ -570,7 +574,8 @@ class Queue:
                                     f" lost, ordinals {ordinal} to {live['tail_n'] - 1}")
             message, size, i, behind = found
             if message.ordinal != ordinal:
-                self.problem(f"record at {position} has ordinal {message.ordinal}, expected {ordinal}")
+                gap = self.cut and message.ordinal > ordinal and (message.kind == VOID or i in self.after_gap)
+                gap or self.problem(f"record at {position} has ordinal {message.ordinal}, expected {ordinal}")
                 gap_n += max(0, message.ordinal - ordinal)
                 ordinal = message.ordinal
             in_window = position < cursor
@@ -585,6 +590,8 @@ class Queue:
             if message.kind in MESSAGE_KINDS:
                 self.messages.append(message)
             ordinal += 1
+            if self.cut and message.kind == VOID:
+                entered = i  # it stands for what lay there
             last_i, last = i, behind
             i, position = self._on(i, behind)
             if position != last and position < tail:
@@ -639,6 +646,8 @@ class Queue:
         while entered < i:
             entered += 1
             segment = self.chain[entered]
+            if self.after_gap and entered >= min(self.after_gap):
+                continue
             expected = position if entered == i else segment.end
             if (segment.first_pos, segment.first_n) != (expected, ordinal):
                 self.problem(f"segment {segment.number}: first_pos {segment.first_pos}, first_n"
@@ -661,19 +670,20 @@ class Queue:
             "redone": self.redone, "lock": live["lock"], "problems": self.problems}
 
 
-def load(path):
+def load(path, cut=False):
     with open(path, "rb") as file:
-        return Queue(file.read())
+        return Queue(file.read(), cut=cut)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("file")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("--cut", action="store_true", help="a power cut was recovered from")
     parser.add_argument("--quiet", action="store_true", help="no messages, only the summary")
     options = parser.parse_args()
     try:
-        queue = load(options.file)
+        queue = load(options.file, options.cut)
     except (NoQueue, OSError) as cause:
         print(f"{options.file}: {cause}", file=sys.stderr)
         return 2

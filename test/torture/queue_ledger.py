@@ -35,6 +35,32 @@ def filling(producer, seq, n):
     return (word * (n // 8 + 1))[:n]
 
 
+class Faults:
+    """What was found wrong, in numbers and in words."""
+
+    def __init__(self):
+        self.wrong = {"lost": 0, "doubled": 0, "torn": 0, "made up": 0, "order broken": 0,
+                      "errors": 0, "file": 0}
+        self.details = []
+
+    def fault(self, kind, text, n=1):
+        self.wrong[kind] += n
+        if len(self.details) < 200:
+            self.details.append(f"{kind}: {text}")
+
+    def content(self, message):
+        """The (producer, seq) of a message; None when it is nobody's."""
+        try:
+            producer, seq, bytes_of = message.term()
+            whole = bytes_of == filling(producer, seq, len(bytes_of))
+        except (Undecodable, TypeError, ValueError, struct.error) as cause:
+            self.fault("torn", f"ordinal {message.ordinal}: {cause}")
+            return None
+        if not whole:
+            self.fault("torn", f"ordinal {message.ordinal} ({producer}:{seq}): its filling is another")
+        return producer, seq
+
+
 class Call:
     """Of a consumer, from its intent on."""
     __slots__ = ("journal", "kind", "most", "time", "claimed", "dead", "charged", "keys")
@@ -64,8 +90,9 @@ class Journal:
         return raw[:end].decode().splitlines()
 
 
-class Ledger:
+class Ledger(Faults):
     def __init__(self):
+        super().__init__()
         self.journals = {}
         self.acked = {}      # key: True; pushed, not known to be taken
         self.open_keys = {}  # intended, neither acknowledged nor refused
@@ -80,15 +107,7 @@ class Ledger:
         self.excused = 0     # of them, by blind tries
         self.ordinals = {}
         self.pushes = self.takes = 0
-        self.wrong = {"lost": 0, "doubled": 0, "torn": 0, "made up": 0, "order broken": 0,
-                      "errors": 0, "file": 0}
-        self.details = []
         self.durations = []  # (worker, begin, end, kind) of all calls since they were last fetched
-
-    def fault(self, kind, text, n=1):
-        self.wrong[kind] += n
-        if len(self.details) < 200:
-            self.details.append(f"{kind}: {text}")
 
     # -- journals
 
@@ -236,7 +255,7 @@ class Ledger:
         for message in queue.messages:
             if message.data is None:
                 continue  # told by the checker
-            key = self._content(message)
+            key = self.content(message)
             if key is None:
                 continue
             producer, seq = key
@@ -264,17 +283,6 @@ class Ledger:
             if self.ordinals.setdefault(key, message.ordinal) != message.ordinal:
                 self.fault("file", f"{where} had ordinal {self.ordinals[key]} before")
         return present
-
-    def _content(self, message):
-        try:
-            producer, seq, bytes_of = message.term()
-            whole = bytes_of == filling(producer, seq, len(bytes_of))
-        except (Undecodable, TypeError, ValueError, struct.error) as cause:
-            self.fault("torn", f"ordinal {message.ordinal}: {cause}")
-            return None
-        if not whole:
-            self.fault("torn", f"ordinal {message.ordinal} ({producer}:{seq}): its filling is another")
-        return producer, seq
 
     def _missing(self, queue, present, at_rest):
         calls = [journal.call for journal in self.journals.values() if journal.call]
