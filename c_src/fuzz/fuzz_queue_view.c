@@ -1,37 +1,17 @@
 /* fuzz_queue_view.c -- whatever bytes a queue's file has: it is looked at, and left as it is. */
 #include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "fuzz/queue_edits.h"
+#include "fuzz/scratch.h"
 #include "os/os.h"
-
-static char path[256];
-static int fd;
-
-static void remove_file(void) {
-    (void)unlink(path);
-}
-
-static void make_file_once(void) {
-    const char *tmp = getenv("TMPDIR");
-    if (fd > 0) return;
-    if (access("/dev/shm", W_OK) == 0) tmp = "/dev/shm";
-    snprintf(path, sizeof path, "%s/emmap-fuzz.XXXXXX", tmp && *tmp ? tmp : "/tmp");
-    fd = mkstemp(path);
-    FUZZ_MUST(fd > 0);
-    (void)atexit(remove_file);
-}
 
 /* Of this boot and file, where the edits have left the one that the base has. */
 static void set_identity(struct edited *edited) {
     struct os_identity now;
     uint64_t words[6], is[6];
     uint8_t *at = edited->image.bytes + QUEUE_LIVE_OFF + offsetof(struct emmap_disk_live, identity);
-    if (os_identity(fd, &now)) return;
+    if (os_identity(scratch_fd(), &now)) return;
     memcpy(words, &now, sizeof words);
     memcpy(is, at, sizeof is);
     for (unsigned i = 0; i < 6; i++)
@@ -71,25 +51,15 @@ static void look(struct emmap_queue_view *view, struct edited *edited) {
     FUZZ_MUST(is_documented(emmap_queue_view_info(view, &info)));
 }
 
-static bool is_as_before(const struct edited *edited) {
-    static uint8_t now[EDITS_ROOM];
-    const uint64_t len = edited->image.len_bytes;
-    return pread(fd, now, sizeof now, 0) == (ssize_t)len &&
-           memcmp(now, edited->image.bytes, len) == 0;
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len_bytes) {
     struct emmap_queue_view *view;
     struct edited edited = edits_make(data, len_bytes);
-    make_file_once();
     set_identity(&edited);
-    FUZZ_MUST(ftruncate(fd, 0) == 0);
-    FUZZ_MUST(pwrite(fd, edited.image.bytes, edited.image.len_bytes, 0) ==
-              (ssize_t)edited.image.len_bytes);
-    const int rc = emmap_queue_view_open(&view, path);
+    scratch_write(edited.image.bytes, edited.image.len_bytes);
+    const int rc = emmap_queue_view_open(&view, scratch_path());
     FUZZ_MUST(is_documented(rc));
     if (rc == 0) look(view, &edited);
     if (rc == 0) emmap_queue_view_close(view);
-    FUZZ_MUST(is_as_before(&edited));
+    FUZZ_MUST(scratch_is(edited.image.bytes, edited.image.len_bytes));
     return 0;
 }

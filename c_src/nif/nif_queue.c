@@ -721,6 +721,8 @@ static ERL_NIF_TERM take_many_with(ErlNifEnv *env, bool wait, const ERL_NIF_TERM
     if (nif_get_uint64(env, argv[1], &n) != NIF_INTEGER ||
         nif_get_uint64(env, argv[2], &bytes) != NIF_INTEGER)
         return nif_badarg(env, 2, atoms.not_an_integer_);
+    if (n == 0)
+        return enif_make_tuple3(env, atoms.ok_, enif_make_list(env, 0), enif_make_uint(env, 0));
     if (h->safe) return take_batch_safely(env, h, wait, bytes);
     return take_batch(env, q, wait, n < BATCH ? (unsigned)n : BATCH, bytes);
 }

@@ -420,6 +420,7 @@ static int take_large(struct emmap_queue *q, void *buf, uint64_t room,
 int queue_take(struct emmap_queue *q, bool wait, void *buf, uint64_t room_bytes,
                struct queue_message *messages, unsigned *n) {
     const unsigned most = *n;
+    if (most == 0) return 0;
     for (int tries = 0;;) {
         int rc = queue_lock(q, wait);
         if (rc) return rc;

@@ -103,11 +103,24 @@ static void a_full_queue_has_room_for_what_is_taken(void **state) {
     free_model(m);
 }
 
+static void none_are_taken_at_once(void **state) {
+    (void)state;
+    struct model *m = new_model(array_queue(1 << 18, 64 << 20, false), 11);
+    struct queue_message message;
+    unsigned none = 0;
+    model_push(m, 100);
+    assert_ok(queue_take(m->q, true, m->buf, 1 << 20, &message, &none));
+    assert_int_equal(none, 0);
+    model_take(m, 1);
+    free_model(m);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(any_order_of_calls_agrees_with_a_list),
         TEST(a_drained_queue_uses_few_slots),
         TEST(a_full_queue_has_room_for_what_is_taken),
+        TEST(none_are_taken_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
