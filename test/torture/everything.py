@@ -45,7 +45,10 @@ class Totals:
             self.caught.append(line)
         elif match := re.search(r"^(?:ok|FAILED) (fuzz_\w+) \((\d+) inputs\)", line):
             self.add("fuzz executions", match[2])
-        elif match := re.search(r"^(kills|cuts|lost|doubled|torn|order broken|VM deaths)(?: that it did not cause)?\s+(\d+)", line):
+        elif line.startswith("all: cuts "):
+            for name, n in re.findall(r"(cuts|lost|doubled|torn) (\d+)", line):
+                self.add(name, n)
+        elif match := re.search(r"^(kills|lost|doubled|torn|order broken|VM deaths)(?: that it did not cause)?\s+(\d+)", line):
             self.add(match[1], match[2])
 
 
