@@ -231,7 +231,8 @@ EMMAP_API void emmap_file_unhold(struct emmap_hold *hold);
  *   got_bytes   as emmap_file_read
  *
  * The address never changes, also when the file grows. Stores through it are the caller's own
- * affair: they need a handle open for writing. Errors as emmap_file_read. */
+ * affair: they need a handle open for writing. Errors as emmap_file_read.
+ * Faults   touches the last page of the range: may wait for the disk */
 EMMAP_API int emmap_file_pointer(struct emmap_file *file, uint64_t off, uint64_t len_bytes,
                                  const void **at, uint64_t *got_bytes);
 
@@ -293,13 +294,15 @@ EMMAP_API int emmap_file_store(struct emmap_file *file, uint64_t off, int64_t va
  * Returns  0 | EMMAP_E_FOREIGN, _CORRUPT, _SIZE_MISMATCH (the file is left as it was) | -errno; a new
  *          file that is whole by then stays: somebody else may have it open already
  * Process  safe when several make the file at once
+ * Faults   waits for the file system
  */
 EMMAP_API int emmap_counters_open(struct emmap_file **out, const char *path, uint64_t count,
                                   uint64_t *found);
 
 /* emmap_counters_count -- how many counters a file is of, opened by whatever call.
  *
- * Returns  0 | EMMAP_E_FOREIGN (no counters file) | EMMAP_E_CORRUPT | as emmap_file_read */
+ * Returns  0 | EMMAP_E_FOREIGN (no counters file) | EMMAP_E_CORRUPT | as emmap_file_read
+ * Faults   touches a mapped page: may wait for the disk */
 EMMAP_API int emmap_counters_count(struct emmap_file *file, uint64_t *count);
 
 static inline uint64_t emmap_counters_off(uint64_t i) {
@@ -346,7 +349,8 @@ struct emmap_queue_options {
 EMMAP_API int emmap_queue_open(struct emmap_queue **out, const char *path,
                                const struct emmap_queue_options *options, bool *existed);
 
-/* emmap_queue_close -- no other call of the caller's may be in flight or follow. */
+/* emmap_queue_close -- no other call of the caller's may be in flight or follow.
+ * Faults   touches mapped pages: may wait for the disk */
 EMMAP_API void emmap_queue_close(struct emmap_queue *queue);
 
 enum emmap_queue_flag {
@@ -376,7 +380,12 @@ EMMAP_API int emmap_queue_push(struct emmap_queue *queue, const void *data, uint
 EMMAP_API int emmap_queue_take(struct emmap_queue *queue, void *buf, uint32_t room_bytes,
                                uint32_t *len_bytes, uint32_t *flags);
 
-/* emmap_queue_sync -- what was pushed and taken before is on the disk when it returns. */
+/* emmap_queue_sync -- what was pushed and taken before is on the disk when it returns.
+ *
+ * Returns  0 | EMMAP_E_SYNC_FAILED (this one or an earlier one; stays until nobody has the queue
+ *          open any more) | as emmap_queue_push
+ * Faults   waits for the disk
+ */
 EMMAP_API int emmap_queue_sync(struct emmap_queue *queue);
 
 struct emmap_queue_info {
@@ -394,6 +403,8 @@ struct emmap_queue_info {
     int sync_error;      /* 0, or the errno of a failed sync */
     bool multi_os, fixed_size, linked, was_recovered;
 };
+/* emmap_queue_info -- as of now.
+ * Faults   touches mapped pages, asks the file system: may wait for the disk */
 EMMAP_API int emmap_queue_info(struct emmap_queue *queue, struct emmap_queue_info *info);
 
 /* ------------------------------------------------------------- looking into a queue's file */

@@ -145,6 +145,12 @@ static int wait_for_lock(struct emmap_queue *q, bool wait, unsigned most_ms) {
     }
 }
 
+/* Cut off, and as long as before again: the words are zeros, and no fault tells of it. An epoch is
+ * never 0. */
+static bool words_are_gone(struct emmap_queue *q) {
+    return q->file && queue_get(&queue_live(q)->epoch) == 0;
+}
+
 /* Whoever had it open has let go of it meanwhile: of the lock, too, if it is not another's by now. */
 static int leave_closed(struct emmap_queue *q) {
     uint64_t own = q->me;
@@ -170,6 +176,7 @@ static int lock(struct emmap_queue *q, bool wait, unsigned most_ms) {
         rc = queue_heal(q);
         if (rc) return rc;
     }
+    if (words_are_gone(q)) return queue_unlock(q, EMMAP_E_TRUNCATED);
     if (atomic_load_explicit(&q->owed, memory_order_relaxed)) queue_pay(q);
     return 0;
 }
@@ -183,17 +190,18 @@ int queue_lock_surely(struct emmap_queue *q) {
 }
 
 /* Some page is replaced: of the pages that the queue's words lie in, or of messages. Those may come
- * back, when the disk has room again; the words would be zeros meanwhile. */
+ * back, when the disk has room again. The words were zeros meanwhile, and what was written went
+ * nowhere: that they come back, as zeros in a file that is as long again, makes it no better. */
 int queue_heal(struct emmap_queue *q) {
     struct emmap_region *region = q->file->region;
-    if (atomic_load(&region->closed)) return leave_closed(q);
-    const uint64_t size = atomic_load(region->size_bytes);
-    (void)region_settle(region, 0, size, size, false);
     uint64_t seen;
+    if (atomic_load(&region->closed)) return leave_closed(q);
     if (region_enter(region, 0, QUEUE_DATA_OFF, &seen)) {
         queue_break(q, EMMAP_E_TRUNCATED);
         return queue_unlock(q, EMMAP_E_TRUNCATED);
     }
+    const uint64_t size = atomic_load(region->size_bytes);
+    (void)region_settle(region, 0, size, size, false);
     (void)region_is_whole(region, &q->marks);
     return 0;
 }
@@ -209,7 +217,7 @@ int queue_unlock(struct emmap_queue *q, int rc) {
     fence(memory_order_acquire);
     if (q->file && atomic_load_explicit(&q->file->region->closed, memory_order_relaxed))
         return leave_closed(q);
-    if (!queue_range_is_whole(q, 0, QUEUE_DATA_OFF)) {
+    if (!queue_range_is_whole(q, 0, QUEUE_DATA_OFF) || words_are_gone(q)) {
         /* The lock may be held on a page that nobody else sees: for them we are dead. */
         queue_break(q, EMMAP_E_TRUNCATED);
         (void)os_lock_byte(q->file->region->fd, QUEUE_OWNER_BYTE + 1 + q->participant,

@@ -279,6 +279,12 @@ static int push_small(struct emmap_queue *q, bool wait, const struct queue_data 
     }
 }
 
+/* Or its limit was in a page that was cut away. */
+static int too_big(struct emmap_queue *q, bool wait) {
+    const int rc = queue_lock(q, wait);
+    return rc ? rc : queue_unlock(q, EMMAP_E_TOO_BIG);
+}
+
 int queue_push(struct emmap_queue *q, bool wait, struct queue_data *data, unsigned n,
                uint64_t *end) {
     if (atomic_load_explicit(&q->closed, memory_order_relaxed)) return EMMAP_E_CLOSED;
@@ -287,7 +293,7 @@ int queue_push(struct emmap_queue *q, bool wait, struct queue_data *data, unsign
     bool large = false;
     for (unsigned i = 0; i < n; i++) {
         const uint64_t len = (uint64_t)data[i].head_bytes + data[i].body_bytes;
-        if (len > most) return EMMAP_E_TOO_BIG;
+        if (len > most) return too_big(q, wait);
         if (len > QUEUE_SMALL_BYTES && !wait) return -EAGAIN;
         data[i].crc =
             crc32c(crc32c(0, data[i].head, data[i].head_bytes), data[i].body, data[i].body_bytes);

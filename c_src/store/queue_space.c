@@ -120,6 +120,16 @@ static void queue_reap_dead_hands(struct emmap_queue *q) {
     }
 }
 
+/* The file does not reach to its last slot: somebody is about to make it longer, or it was cut. */
+static int why_short(struct emmap_queue *q, uint64_t last) {
+    uint64_t size;
+    for (unsigned i = 0; i < QUEUE_PARTICIPANTS; i++)
+        if (queue_get(&queue_participant(q, i)->preparing) == last) return QUEUE_SPUN;
+    const int rc = file_ask_size(q->file, &size);
+    if (rc) return rc;
+    return size >= queue_slot_off(q, last) + q->segment_bytes ? QUEUE_SPUN : EMMAP_E_TRUNCATED;
+}
+
 /* Takes a slot in hand: a cold one, or one past the last. */
 static int take_in_hand(struct emmap_queue *q, uint64_t *slot) {
     struct emmap_disk_live *live = queue_live(q);
@@ -141,8 +151,8 @@ static int take_in_hand(struct emmap_queue *q, uint64_t *slot) {
         if (!queue_slot(q, *slot)) return -ENOMEM; /* past the handle's addresses */
         if (q->file && last > 0 && !reaches(q, last)) {
             queue_reap_dead_hands(q);
-            if (!reaches(q, queue_get(&live->slots))) return QUEUE_SPUN;
             *slot = queue_get(&live->slots) + 1;
+            if (!reaches(q, *slot - 1)) return why_short(q, *slot - 1);
         }
         queue_set(&step, &live->slots, *slot);
     }

@@ -113,9 +113,19 @@ static void lay_redo_over(struct emmap_queue_view *v) {
     }
 }
 
+/* What faults have replaced, where it can be had by now. */
+static void heal(struct emmap_queue_view *v) {
+    struct emmap_region *region = v->from.region;
+    uint64_t seen;
+    if (v->has_copy || region_is_whole(region, &seen)) return;
+    const uint64_t size = atomic_load(region->size_bytes);
+    (void)region_settle(region, 0, size, size, false);
+}
+
 int view_look(struct emmap_queue_view *v) {
     uint64_t other[VIEW_WORDS];
     uint64_t since = 0;
+    heal(v);
     if (!reaches(v, QUEUE_DATA_OFF)) return EMMAP_E_TRUNCATED;
     collect(v->from.base, v->page.word);
     v->steady = false;
@@ -232,13 +242,13 @@ int view_recover(struct emmap_queue_view *v) {
 
 /* Would the next opener believe the page? What it refuses is for the checks to tell. */
 static int is_believable(struct emmap_queue_view *v, bool *believable) {
-    bool recovered;
+    bool recovered = false;
     int rc = make_copy(v);
     if (rc) return rc;
-    const bool refused = queue_is_truncated(&v->q, v->copy.bytes);
-    rc = settle_copy(v, QUEUE_KILLED, &recovered);
+    *believable = queue_is_truncated(&v->q, v->copy.bytes);
+    if (!*believable) rc = settle_copy(v, QUEUE_KILLED, &recovered);
     drop_copy(v);
-    *believable = refused || !recovered;
+    *believable = *believable || !recovered;
     return rc == -ENOMEM ? rc : 0;
 }
 

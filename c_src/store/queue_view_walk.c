@@ -386,6 +386,15 @@ static int walk_all(struct walker *w) {
     return rc == WALK_STOPPED ? w->stopped : rc;
 }
 
+/* Why what was found is of no use: somebody was at the file, or it was cut. */
+static int why_not_current(struct emmap_queue_view *v) {
+    uint64_t bytes;
+    if (view_is_current(v)) return 0;
+    const int rc = file_ask_size(v->file, &bytes);
+    if (rc) return rc;
+    return bytes < QUEUE_DATA_OFF ? EMMAP_E_TRUNCATED : -EAGAIN;
+}
+
 int view_walk(struct emmap_queue_view *v, const struct emmap_queue_walk *walk,
               struct emmap_queue_walked *walked) {
     struct walker w = {.v = v, .report = {.walk = walk, .walked = walked}};
@@ -393,15 +402,15 @@ int view_walk(struct emmap_queue_view *v, const struct emmap_queue_walk *walk,
     int rc = 0;
     if (v->standing == EMMAP_QUEUE_TO_RECOVER) {
         rc = view_recover(v);
-        if (rc && !view_is_current(v)) return -EAGAIN;
+        const int why = rc ? why_not_current(v) : 0;
+        if (why) return why;
         if (rc == EMMAP_E_CORRUPT)
             view_tell(&w.report,
                       (struct emmap_queue_problem){.kind = EMMAP_QUEUE_PROBLEM_CHECKPOINT});
     }
     if (rc == 0) rc = view_look(v);
     if (rc == 0) rc = walk_all(&w);
-    if (rc == 0 && v->has_copy && !view_is_current(v)) rc = -EAGAIN;
-    return rc;
+    return rc == 0 && v->has_copy ? why_not_current(v) : rc;
 }
 
 int emmap_queue_view_walk(struct emmap_queue_view *v, const struct emmap_queue_walk *walk,

@@ -405,7 +405,7 @@ static const struct fault_op handle_ops[] = {
     {"purge", open_many, purge, check_handle, end_handle, .least = 0},
     {"look", open_some, look, check_handle, end_handle, .least = 0},
     {"close and open", open_some, close_and_open, check_closed, end_handle,
-     .also = {EMMAP_E_LOCKED, EMMAP_E_FULL}, .least = 10},
+     .also = {EMMAP_E_LOCKED, EMMAP_E_FULL, EMMAP_E_SYNC_FAILED}, .least = 10},
 };
 
 static void calls_on_a_queue_stand_any_failure(void **state) {
