@@ -42,6 +42,7 @@ static void make(bool killed) {
     if (killed) {
         const int fd = open(path, O_RDWR);
         assert_true(fd >= 0);
+        assert_ok(ftruncate(fd, (off_t)as_is.len_bytes)); /* it has grown since */
         assert_int_equal(pwrite(fd, as_is.bytes, as_is.len_bytes, 0), as_is.len_bytes);
         close(fd);
     } else {
