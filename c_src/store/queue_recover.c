@@ -150,6 +150,20 @@ static void drop_sealed_off(struct recovery *r) {
     r->n = kept;
 }
 
+/* Where the segments before are missing, one in which no record starts has only a part of a message
+ * that is lost: whoever came to its end would take what follows, of the same message, for a record. */
+static void drop_parts_of_lost(struct recovery *r) {
+    const uint64_t cap = r->q->cap_bytes;
+    uint64_t kept = 0;
+    for (uint64_t i = 0; i < r->n; i++) {
+        const struct found here = r->chain[i], *before = kept > 0 ? &r->chain[kept - 1] : NULL;
+        const bool missing =
+            before && (here.prev_end <= before->start || here.prev_end > before->start + cap);
+        if (!missing || here.first_pos < here.start + cap) r->chain[kept++] = here;
+    }
+    r->n = kept;
+}
+
 /* All segments that there may be, in their order; of two with one number the later written. */
 static void find_segments(struct recovery *r) {
     struct emmap_queue *q = r->q;
@@ -177,6 +191,7 @@ static void find_segments(struct recovery *r) {
         if (r->n == 0 || r->chain[r->n - 1].number != r->chain[i].number)
             r->chain[r->n++] = r->chain[i];
     drop_sealed_off(r);
+    drop_parts_of_lost(r);
     for (uint64_t i = 0; i < r->n; i++)
         r->in_slot[r->chain[i].slot] = &r->chain[i];
     for (uint64_t slot = 1; slot <= r->slots; slot++) /* nothing leads there any more */

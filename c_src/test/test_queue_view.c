@@ -548,6 +548,9 @@ static void segments_in_the_midst_of_what_is_lost_are_counted(void **state) {
     assert_ok(emmap_queue_info(q, &info));
     assert_int_equal(info.messages, 101);
     assert_int_equal(info.bytes, 101 * queue_record_bytes(1000));
+    emmap_queue_close(q);
+    assert_int_equal(look(path)->problems, 0);
+    q = open_queue(path, 0);
     for (unsigned i = 1; i <= 101; i++)
         assert_ok(take(q));
     assert_ok(emmap_queue_info(q, &info));
