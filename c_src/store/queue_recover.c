@@ -96,6 +96,10 @@ struct recovery {
     struct queue_place first; /* the first message that stays */
     uint64_t first_n;
     uint64_t gap_n, gap_bytes; /* from first on */
+    struct {
+        struct queue_place at;
+        uint64_t n, gap_n, gap_bytes;
+    } end; /* of the last record: the same up to there */
     uint64_t messages, lost;
     uint64_t mended; /* where damage has become a gap: once */
     uint8_t *buf;
@@ -164,6 +168,20 @@ static void drop_sealed_off(struct recovery *r) {
     r->n = kept;
 }
 
+/* Where the segments before are missing, one in which no record starts has only a part of a message
+ * that is lost: whoever came to its end would take what follows, of the same message, for a record. */
+static void drop_parts_of_lost(struct recovery *r) {
+    const uint64_t cap = r->q->cap_bytes;
+    uint64_t kept = 0;
+    for (uint64_t i = 0; i < r->n; i++) {
+        const struct found here = r->chain[i], *before = kept > 0 ? &r->chain[kept - 1] : NULL;
+        const bool missing =
+            before && (here.prev_end <= before->start || here.prev_end > before->start + cap);
+        if (!missing || here.first_pos < here.start + cap) r->chain[kept++] = here;
+    }
+    r->n = kept;
+}
+
 /* All segments that there may be, in their order; of two with one number the later written. */
 static void find_segments(struct recovery *r) {
     struct emmap_queue *q = r->q;
@@ -195,6 +213,7 @@ static void find_segments(struct recovery *r) {
         if (r->n == 0 || r->chain[r->n - 1].number != r->chain[i].number)
             r->chain[r->n++] = r->chain[i];
     drop_sealed_off(r);
+    drop_parts_of_lost(r);
     for (uint64_t i = 0; i < r->n; i++)
         r->in_slot[r->chain[i].slot] = &r->chain[i];
     for (uint64_t slot = 1; slot <= r->slots; slot++) /* nothing leads there any more */
@@ -372,6 +391,10 @@ static void pass(struct recovery *r, const struct queue_record *record, bool gap
     }
     r->at = record->end;
     r->next_n = record->header.ordinal + 1;
+    r->end.at = r->at;
+    r->end.n = r->next_n;
+    r->end.gap_n = r->gap_n;
+    r->end.gap_bytes = r->gap_bytes;
 }
 
 /* A bad record, before the checkpoint's tail: it becomes one that is VOID, up to the next good one.
@@ -441,19 +464,18 @@ static void walk(struct recovery *r) {
 
 /* ------------------------------------------------------------------------ writing it down */
 
-/* The segments from the first message to the end of the walk; the others are given up. A segment at
- * whose start the queue ends is none of it. */
+/* The segments from the first message to the last record; the others are given up. What the walk has
+ * passed behind it is missing, and nothing follows. */
 static int keep(struct recovery *r) {
     if (r->messages == 0) return 0;
-    struct found *last = segment_of(r, r->at.slot);
+    r->at = r->end.at;
+    r->next_n = r->end.n;
+    r->gap_n = r->end.gap_n;
+    r->gap_bytes = r->end.gap_bytes;
+    const struct found *last = segment_of(r, r->at.slot);
     const struct found *first = segment_of(r, r->first.slot);
     if (!first || !last)
         return EMMAP_E_CORRUPT; /* records led to a slot that is not in the chain */
-    if (r->at.pos == last->start && last > first) {
-        last--;
-        r->gap_bytes -= r->at.pos - last->end;
-        r->at = (struct queue_place){.pos = last->end, .slot = last->slot};
-    }
     for (const struct found *s = first; s <= last; s++) {
         r->kept[s->slot] = true;
         queue_mend_second_header(r->q, s->slot);

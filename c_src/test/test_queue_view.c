@@ -548,6 +548,9 @@ static void segments_in_the_midst_of_what_is_lost_are_counted(void **state) {
     assert_ok(emmap_queue_info(q, &info));
     assert_int_equal(info.messages, 101);
     assert_int_equal(info.bytes, 101 * queue_record_bytes(1000));
+    emmap_queue_close(q);
+    assert_int_equal(look(path)->problems, 0);
+    q = open_queue(path, 0);
     for (unsigned i = 1; i <= 101; i++)
         assert_ok(take(q));
     assert_ok(emmap_queue_info(q, &info));
@@ -555,6 +558,44 @@ static void segments_in_the_midst_of_what_is_lost_are_counted(void **state) {
     emmap_queue_close(q);
     assert_int_equal(look(path)->problems, 0);
     os_pretend_boot(NULL);
+}
+
+/* Behind what is missing there is a segment, and no record in it. */
+static void a_recovered_queue_ends_with_its_last_record(void **state) {
+    (void)state;
+    static const uint8_t other_boot[16] = {1, 2, 3};
+    needs_to_know_who();
+    const char *path = support_path("q");
+    struct emmap_queue *q = open_queue(path, 0);
+    for (unsigned i = 1; i <= 130; i++)
+        push(q, i, 1000);
+    push(q, 131, 100000);
+    push(q, 132, 60000);
+    push(q, 133, 1000);
+    const uint64_t cap = (64 << 10) - QUEUE_SLOT_HEADER - QUEUE_SLOT_TRAILER,
+                   at = 130 * queue_record_bytes(1000) + queue_record_bytes(100000) - 3 * cap;
+    emmap_queue_close(q);
+    lose_segment(path, 3);
+    flip(path, SLOT(4) + QUEUE_SLOT_HEADER + at + 9);
+    lose_segment(path, 5);
+    os_pretend_boot(other_boot);
+    q = open_queue(path, 0);
+    struct emmap_queue_info info;
+    assert_ok(emmap_queue_info(q, &info));
+    assert_int_equal(info.messages, 124);
+    assert_int_equal(info.tail - info.head, 2 * cap); /* with what is torn at its end */
+    emmap_queue_close(q);
+    const struct seen *seen = look(path);
+    assert_ok(seen->rc);
+    assert_int_equal(seen->problems, 0);
+    q = open_queue(path, 0);
+    push(q, 134, 1000);
+    emmap_queue_close(q);
+    os_pretend_boot(NULL);
+    emmap_queue_close(open_queue(path, 0)); /* recovered again */
+    seen = look(path);
+    assert_int_equal(seen->walked.messages, 125);
+    assert_int_equal(seen->problems, 0);
 }
 
 static void a_segment_without_a_header_costs_no_other(void **state) {
@@ -792,6 +833,7 @@ int main(int argc, char **argv) {
         VIEW_TEST(a_copy_of_a_file_in_use_tells_what_a_recovery_keeps),
         VIEW_TEST(after_a_reboot_too),
         VIEW_TEST(a_recovered_queue_is_sound),
+        VIEW_TEST(a_recovered_queue_ends_with_its_last_record),
         VIEW_TEST(segments_in_the_midst_of_what_is_lost_are_counted),
         VIEW_TEST(a_damaged_record_is_found_and_its_neighbours_are_told),
         VIEW_TEST(damage_around_the_messages_is_found),

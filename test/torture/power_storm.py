@@ -310,10 +310,10 @@ class Storm:
         self.progress()
 
     def one_cut(self, disk, ledger, tally, journals, first):
-        early = first and self.random.random() < 0.5  # while the files are made
+        early = first and self.random.random() < 0.3  # while the files are made
         while not early and self.writer.alive() and not os.path.exists(os.path.join(journals, "ready")):
             time.sleep(0.005)
-        time.sleep(self.random.choice([0.05, 0.3, 1.0]) * self.random.random() + (0.2 if early else 0))
+        time.sleep(self.random.choice([0.05, 0.3, 1.0]) * self.random.random() + 0.2)
         begin, end, kept, of = disk.cut()
         tally.cuts += 1
         tally.kept += kept
