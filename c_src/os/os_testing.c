@@ -229,6 +229,7 @@ static void note_place(unsigned kinds, const char *file, int line) {
 }
 
 enum os_mutant os_mutant_at(unsigned kinds, const char *file, int line) {
+    if (strncmp(file, "./", 2) == 0) file += 2; /* a header's */
     if (mutant.list >= 0) note_place(kinds, file, line);
     if (line != mutant.line || !(kinds >> mutant.kind & 1) || strcmp(file, mutant.file) != 0)
         return OS_MUTANT_NONE;

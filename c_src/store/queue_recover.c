@@ -526,7 +526,7 @@ static int write_down(struct recovery *r) {
     if (rc == 0 && r->messages == 0) rc = begin_anew(r);
     if (rc) return rc;
     give_up_others(r);
-    rc = PM_SYNC(queue_sync_file(q));
+    rc = PM_SYNC(queue_sync_file(q)); /* what the checkpoint will say is so */
     if (rc) return rc;
 
     /* From here on it leads to the same end, whatever becomes of the live page. */
