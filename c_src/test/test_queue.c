@@ -352,7 +352,7 @@ static void a_full_queue_has_room_behind_a_long_window(void **state) {
     uint64_t id = 0;
     int rc;
     assert_ok(emmap_queue_open(&q, path, &options, NULL));
-    assert_false(q->was_recovered);
+    if (FILES_ARE_KNOWN) assert_false(q->was_recovered);
     assert_ok(push_id(q, 0, 100));
     assert_ok(queue_claim(q, true, buf, sizeof buf, &first));
     while ((rc = push_id(q, ++id, 100)) == 0)
