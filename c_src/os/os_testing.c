@@ -45,6 +45,10 @@ static const char *const call_names[OS_CALL_COUNT] = {
 
 /* At a store or a call of the system this thread now and then lets others go first. */
 static uint64_t perturbation;
+__attribute__((constructor)) static void read_perturbation(void) {
+    const char *seed = getenv("EMMAP_PERTURB");
+    if (seed) perturbation = strtoull(seed, NULL, 10);
+}
 static void perturb(void) {
     static _Thread_local uint64_t rng;
     static _Atomic uint64_t threads;
@@ -172,6 +176,8 @@ void os_record(const struct os_event *event) {
 
 /* ------------------------------------------------------------------------------------- mutants */
 
+#ifndef EMMAP_NO_MUTANTS
+
 static const char *const mutant_names[OS_MUTANT_KINDS] = {"",
 #define OS_MUTANT_NAME(id) #id,
                                                           OS_MUTANTS(OS_MUTANT_NAME)
@@ -198,8 +204,6 @@ static void parse_mutant(const char *text) {
 
 __attribute__((constructor)) static void read_environment(void) {
     const char *text = getenv("EMMAP_MUTANT"), *list = getenv("EMMAP_MUTANT_LIST");
-    const char *seed = getenv("EMMAP_PERTURB");
-    if (seed) perturbation = strtoull(seed, NULL, 10);
     if (text && *text) parse_mutant(text);
     if (list && *list) mutant.list = open(list, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 }
@@ -265,3 +269,4 @@ void os_store_late_ones(void) {
     late.dst = NULL;
     if (dst) store_now(dst, late.bytes, late.len_bytes);
 }
+#endif

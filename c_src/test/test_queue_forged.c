@@ -259,10 +259,12 @@ static void a_state_that_is_none_counts_as_ready(void **state) {
     image_desk_free(q);
 }
 
-/* Of two OS processes one syncs at a time: the page says who. */
+/* Of two OS processes one syncs at a time: the page says who, and changes under the lock. */
 static void see_syncer(void *ctx, const struct os_event *event) {
     struct emmap_queue *q = ctx;
-    if (event->kind == OS_EVENT_SYNC) assert_int_equal(queue_get(&queue_live(q)->syncer), q->me);
+    struct emmap_disk_live *live = queue_live(q);
+    if (event->kind == OS_EVENT_SYNC) assert_int_equal(queue_get(&live->syncer), q->me);
+    if (event->addr == (const void *)&live->syncer) assert_int_equal(queue_get(&live->lock), q->me);
 }
 
 static void who_syncs_says_so(void **state) {
