@@ -19,6 +19,10 @@ enum cli_status cli_dump(int argc, char **argv);
 /* The status for an error of emmap.h that a file has led to, after it is told on stderr. */
 enum cli_status cli_complain(const char *command, const char *path, int rc);
 enum cli_status cli_worse(enum cli_status a, enum cli_status b);
+/* A command that does the same with each file: `emmap NAME [--json] FILE...`. */
+enum cli_status cli_files(const char *command, const char *help,
+                          enum cli_status (*each)(const char *path, bool json), int argc,
+                          char **argv);
 /* What was printed has reached its place, or that is told. */
 enum cli_status cli_flush(const char *command, enum cli_status status);
 

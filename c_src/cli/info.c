@@ -1,5 +1,4 @@
 /* info.c -- emmap info: what a file is. */
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -136,26 +135,11 @@ static const char help[] =
     "\n"
     "Exit status: 0; 1: damaged; 2: it cannot be read, or the command line is wrong.\n";
 
+static enum cli_status info(const char *path, bool json) {
+    const int rc = inspect(path, json);
+    return rc ? cli_complain("info", path, rc) : CLI_OK;
+}
+
 enum cli_status cli_info(int argc, char **argv) {
-    static const struct option long_options[] = {
-        {"json", no_argument, NULL, 'j'}, {"help", no_argument, NULL, 'h'}, {0}};
-    bool json = false;
-    for (int c; (c = getopt_long(argc, argv, "", long_options, NULL)) != -1;) {
-        if (c == 'h') {
-            fputs(help, stdout);
-            return CLI_OK;
-        }
-        if (c != 'j') return CLI_USAGE; /* getopt has said why */
-        json = true;
-    }
-    if (optind == argc) {
-        fputs("emmap info: no file given; see emmap info --help\n", stderr);
-        return CLI_USAGE;
-    }
-    enum cli_status status = CLI_OK;
-    for (int i = optind; i < argc; i++) {
-        const int rc = inspect(argv[i], json);
-        if (rc) status = cli_worse(status, cli_complain("info", argv[i], rc));
-    }
-    return cli_flush("info", status);
+    return cli_files("info", help, info, argc, argv);
 }

@@ -1,6 +1,5 @@
 /* verify.c -- emmap verify: is all of a queue's file as it must be? */
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -162,23 +161,5 @@ static const char help[] =
     "wrong.\n";
 
 enum cli_status cli_verify(int argc, char **argv) {
-    static const struct option long_options[] = {
-        {"json", no_argument, NULL, 'j'}, {"help", no_argument, NULL, 'h'}, {0}};
-    bool json = false;
-    for (int c; (c = getopt_long(argc, argv, "", long_options, NULL)) != -1;) {
-        if (c == 'h') {
-            fputs(help, stdout);
-            return CLI_OK;
-        }
-        if (c != 'j') return CLI_USAGE; /* getopt has said why */
-        json = true;
-    }
-    if (optind == argc) {
-        fputs("emmap verify: no file given; see emmap verify --help\n", stderr);
-        return CLI_USAGE;
-    }
-    enum cli_status status = CLI_OK;
-    for (int i = optind; i < argc; i++)
-        status = cli_worse(status, verify(argv[i], json));
-    return cli_flush("verify", status);
+    return cli_files("verify", help, verify, argc, argv);
 }

@@ -1,6 +1,7 @@
 /* words.c -- what the command's parts print alike. */
 #include <errno.h>
 #include <inttypes.h>
+#include <getopt.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -23,6 +24,30 @@ enum cli_status cli_flush(const char *command, enum cli_status status) {
     if (fflush(stdout) == 0 && !ferror(stdout)) return status;
     fprintf(stderr, "emmap %s: %s\n", command, strerror(errno));
     return CLI_FAILED;
+}
+
+enum cli_status cli_files(const char *command, const char *help,
+                          enum cli_status (*each)(const char *path, bool json), int argc,
+                          char **argv) {
+    static const struct option long_options[] = {
+        {"json", no_argument, NULL, 'j'}, {"help", no_argument, NULL, 'h'}, {0}};
+    bool json = false;
+    for (int c; (c = getopt_long(argc, argv, "", long_options, NULL)) != -1;) {
+        if (c == 'h') {
+            fputs(help, stdout);
+            return CLI_OK;
+        }
+        if (c != 'j') return CLI_USAGE; /* getopt has said why */
+        json = true;
+    }
+    if (optind == argc) {
+        fprintf(stderr, "emmap %s: no file given; see emmap %s --help\n", command, command);
+        return CLI_USAGE;
+    }
+    enum cli_status status = CLI_OK;
+    for (int i = optind; i < argc; i++)
+        status = cli_worse(status, each(argv[i], json));
+    return cli_flush(command, status);
 }
 
 /* Overlong ones, surrogates and what lies past U+10FFFF are none (RFC 3629). */

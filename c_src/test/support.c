@@ -287,6 +287,11 @@ void await_no_regions(void) {
     await_regions(0);
 }
 
+int support_teardown_at_rest(void **state) {
+    await_no_regions();
+    return support_teardown(state);
+}
+
 /* Not under thread sanitizer, which has pipes of its own to clang's symbolizer. */
 void await_descriptors(unsigned n) {
     if (THREAD_SANITIZER) return;

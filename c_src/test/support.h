@@ -52,6 +52,8 @@ void must_failed(const char *file, int line, const char *condition);
 /* A folder of this test's own, removed by support_teardown with all that is in it. */
 int support_setup(void **state);
 int support_teardown(void **state);
+/* The same when the background has let go of all. */
+int support_teardown_at_rest(void **state);
 const char *support_path(const char *name); /* static, overwritten by the 8th next call */
 /* A file system of its own in the folder, in memory; ends the test as skipped where that may not
  * be had. Returns the path of a file there; fill_up leaves no room on it, make_room gives it back.

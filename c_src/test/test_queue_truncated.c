@@ -370,11 +370,9 @@ static void a_link_that_leads_past_the_end_of_the_file_is_mended(void **state) {
 }
 
 /* What a test leaves to the background makes system calls, too. */
-static int teardown(void **state) {
-    await_no_regions();
-    return support_teardown(state);
-}
-#define CUT_TEST(name) cmocka_unit_test_setup_teardown(name, support_setup, teardown)
+
+#define CUT_TEST(name) \
+    cmocka_unit_test_setup_teardown(name, support_setup, support_teardown_at_rest)
 
 int main(void) {
     const struct CMUnitTest tests[] = {

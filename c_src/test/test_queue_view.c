@@ -812,11 +812,9 @@ static void nothing_that_others_change_meanwhile_is_a_problem(void **state) {
 }
 
 /* What a test leaves to the background makes system calls, too. */
-static int teardown(void **state) {
-    await_no_regions();
-    return support_teardown(state);
-}
-#define VIEW_TEST(name) cmocka_unit_test_setup_teardown(name, support_setup, teardown)
+
+#define VIEW_TEST(name) \
+    cmocka_unit_test_setup_teardown(name, support_setup, support_teardown_at_rest)
 
 int main(int argc, char **argv) {
     const struct role roles[] = {{"claim_and_wait", claim_and_wait}};
