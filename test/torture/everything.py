@@ -172,6 +172,10 @@ class Torture:
         self.must("mutants", self.command([sys.executable, "-B", "scripts/mutants", "--seed", str(self.options.seed),
                                            "--seconds", str(int(seconds))], seconds))
 
+    def model(self, seconds):
+        """By which mutants of memory order are caught, too."""
+        self.must("model", self.command(["scripts/model"], seconds))
+
     def storm(self, seconds):
         self.must("storm", self.command(["scripts/torture", "queue", "--seed", str(self.options.seed),
                                          f"{seconds / 60:.2f}"], seconds))
@@ -210,7 +214,8 @@ class Torture:
         Part("disks", 0.10, "power cuts on ext4, xfs, btrfs", disks),
         Part("races", 0.10, "thread sanitizer with perturbation", races),
         Part("fuzz", 0.20, "fuzzers", fuzz),
-        Part("mutants", 0.20, "mutants that the tests must catch", mutants),
+        Part("model", 0.05, "models of the lock and of the stripes", model),
+        Part("mutants", 0.15, "mutants that the tests must catch", mutants),
     ]
 
     # ---------------------------------------------------------------------------------- summary
