@@ -129,9 +129,13 @@ class Torture:
     def test(self, program, seconds, environment=None, prefix=()):
         folder = tempfile.mkdtemp(dir=self.work)
         os.chmod(folder, 0o1777)  # tests that run as nobody come here too
+        memory = tempfile.mkdtemp(prefix="emmap-torture.", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else folder)
         try:
-            return self.command([*prefix, program], seconds, {"TMPDIR": folder, **(environment or {})})
+            return self.command([*prefix, program], seconds,
+                                {"TMPDIR": folder, "EMMAP_TEST_MEMORY": memory, **(environment or {})})
         finally:
+            self.end()
+            shutil.rmtree(memory, ignore_errors=True)
             shutil.rmtree(folder, ignore_errors=True)
 
     def must(self, what, status):
