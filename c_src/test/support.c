@@ -41,6 +41,12 @@ int support_setup(void **state) {
     return mkdtemp(folder) ? 0 : -1;
 }
 
+/* Who may kill a test says where, and cleans up. */
+const char *support_memory(void) {
+    const char *memory = getenv("EMMAP_TEST_MEMORY");
+    return memory && *memory ? memory : "/dev/shm";
+}
+
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw) {
     (void)st, (void)type, (void)ftw;
     return remove(path);

@@ -55,6 +55,8 @@ int support_teardown(void **state);
 /* The same when the background has let go of all. */
 int support_teardown_at_rest(void **state);
 const char *support_path(const char *name); /* static, overwritten by the 8th next call */
+/* Where files are in memory; nothing there is removed by itself. */
+const char *support_memory(void);
 /* A file system of its own in the folder, in memory; ends the test as skipped where that may not
  * be had. Returns the path of a file there; fill_up leaves no room on it, make_room gives it back.
  */

@@ -28,7 +28,7 @@ static bool make_folders(void) {
     snprintf(run.folder[0], POWER_FOLDER, "%s/emmap-power.XXXXXX", tmp && *tmp ? tmp : "/tmp");
     if (!mkdtemp(run.folder[0])) return false;
     for (unsigned i = 1; i < POWER_DEPTH + 2; i++) {
-        snprintf(run.folder[i], POWER_FOLDER, "/dev/shm/emmap-power.XXXXXX");
+        snprintf(run.folder[i], POWER_FOLDER, "%s/emmap-power.XXXXXX", support_memory());
         if (mkdtemp(run.folder[i])) continue;
         snprintf(run.folder[i], POWER_FOLDER, "%s/emmap-power.XXXXXX", tmp && *tmp ? tmp : "/tmp");
         if (!mkdtemp(run.folder[i])) return false;

@@ -432,7 +432,7 @@ enum { MOST_WORKERS = 8 };
 
 static const char *fast_folder(void) {
     static char folder[300];
-    snprintf(folder, sizeof folder, "/dev/shm/emmap-kill.XXXXXX");
+    snprintf(folder, sizeof folder, "%s/emmap-kill.XXXXXX", support_memory());
     return mkdtemp(folder) ? folder : support_path("");
 }
 

@@ -43,13 +43,21 @@ class Totals:
         elif match := re.search(r"^(caught|known|survived) (\S+ \S+) (.*)", line):
             self.add("mutants " + match[1], 1)
             self.caught.append(line)
+        elif re.search(r"^\d+ caught, ", line) and (match := re.search(r", (\d+) not tried", line)):
+            self.add("mutants not tried", match[1])
         elif match := re.search(r"^(?:ok|FAILED) (fuzz_\w+) \((\d+) inputs\)", line):
             self.add("fuzz executions", match[2])
+        elif match := re.search(r"^\[  SKIPPED \] (\d+) test", line):
+            self.add("tests skipped", match[1])
         elif line.startswith("all: cuts "):
             for name, n in re.findall(r"(cuts|lost|doubled|torn) (\d+)", line):
                 self.add(name, n)
         elif match := re.search(r"^(kills|lost|doubled|torn|order broken|VM deaths)(?: that it did not cause)?\s+(\d+)", line):
             self.add(match[1], match[2])
+
+
+class Broken(Exception):
+    """Why it cannot go on."""
 
 
 class Part:
@@ -70,12 +78,11 @@ class Torture:
         """Its status; its lines are read for what they add up to. What runs on is ended."""
         log_path = os.path.join(self.work, log_name or self.part)
         begin = told = time.monotonic()
-        # Where it may be cut off it is at most twice as long, and a minute.
         with open(log_path, "ab+") as log:
+            at = log.seek(0, os.SEEK_END)
             self.process = subprocess.Popen(argv, cwd=ROOT, env={**os.environ, **(environment or {})},
                                             stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                             start_new_session=True)
-            at = log.seek(0, os.SEEK_END)
             while (status := self.process.poll()) is None:
                 time.sleep(0.2)
                 now = time.monotonic()
@@ -83,12 +90,12 @@ class Torture:
                     told = now
                     print(f"  {self.part}: {now - begin:.0f} s of {seconds:.0f}, "
                           f"{self.last_line(log_path)}", flush=True)
-                if now - begin > 2 * seconds + 600:
+                if now - begin > 2 * seconds + 600:  # some do not look at the time
                     self.end()
                     status = "a hang"
         self.process = None
         with open(log_path, encoding="utf-8", errors="replace") as log:
-            log.seek(at if at <= os.path.getsize(log_path) else 0)
+            log.seek(at)
             for line in log:
                 self.totals.read(line.rstrip("\n"))
         return status
@@ -116,15 +123,19 @@ class Torture:
         out = os.path.join(CORE, "build", "torture-" + name)
         status = self.command(["make", "-s", "-j2", "-C", CORE, "CC=gcc", f"BUILD={out}", *settings, "tests"], 600)
         if status:
-            sys.exit(f"torture: it does not build, see {self.work}/{self.part}")
+            raise Broken(f"it does not build, see {self.work}/{self.part}")
         return os.path.join(out, "test")
 
     def test(self, program, seconds, environment=None, prefix=()):
         folder = tempfile.mkdtemp(dir=self.work)
         os.chmod(folder, 0o1777)  # tests that run as nobody come here too
+        memory = tempfile.mkdtemp(prefix="emmap-torture.", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else folder)
         try:
-            return self.command([*prefix, program], seconds, {"TMPDIR": folder, **(environment or {})})
+            return self.command([*prefix, program], seconds,
+                                {"TMPDIR": folder, "EMMAP_TEST_MEMORY": memory, **(environment or {})})
         finally:
+            self.end()
+            shutil.rmtree(memory, ignore_errors=True)
             shutil.rmtree(folder, ignore_errors=True)
 
     def must(self, what, status):
@@ -146,7 +157,7 @@ class Torture:
     @staticmethod
     def fault_tests(tests):
         return sorted(name for name in os.listdir(tests)
-                      if re.fullmatch(r"test_(\w*fail\w*|\w*fault\w*|full|queue_truncated|truncated)", name))
+                      if re.fullmatch(r"test_(\w*fail\w*|fault|full|sigbus|queue_truncated)", name))
 
     def power(self, seconds):
         """Other histories, one after the other, until the time is up."""
@@ -165,6 +176,10 @@ class Torture:
         self.must("mutants", self.command([sys.executable, "-B", "scripts/mutants", "--seed", str(self.options.seed),
                                            "--seconds", str(int(seconds))], seconds))
 
+    def model(self, seconds):
+        """By which mutants of memory order are caught, too."""
+        self.must("model", self.command(["scripts/model"], seconds))
+
     def storm(self, seconds):
         self.must("storm", self.command(["scripts/torture", "queue", "--seed", str(self.options.seed),
                                          f"{seconds / 60:.2f}"], seconds))
@@ -182,7 +197,10 @@ class Torture:
     def races(self, seconds):
         """Thread sanitizer, with threads that give way by chance."""
         tests = self.build("tsan", "SANITIZE=thread")
-        prefix = ("setarch", "-R") if shutil.which("setarch") else ()
+        prefix = ("setarch", "-R")
+        if not shutil.which(prefix[0]) or subprocess.run([*prefix, "true"], stderr=subprocess.DEVNULL,
+                                                         check=False).returncode:
+            prefix = ()  # as in a container that forbids it
         until, seed = time.monotonic() + seconds, self.options.seed
         while True:
             for name in RACES:
@@ -200,7 +218,8 @@ class Torture:
         Part("disks", 0.10, "power cuts on ext4, xfs, btrfs", disks),
         Part("races", 0.10, "thread sanitizer with perturbation", races),
         Part("fuzz", 0.20, "fuzzers", fuzz),
-        Part("mutants", 0.20, "mutants that the tests must catch", mutants),
+        Part("model", 0.05, "models of the lock and of the stripes", model),
+        Part("mutants", 0.15, "mutants that the tests must catch", mutants),
     ]
 
     # ---------------------------------------------------------------------------------- summary
@@ -218,18 +237,20 @@ class Torture:
 
     def tell(self, seconds):
         sums = dict(self.totals.sums)
-        caught, survived, known = (sums.pop("mutants " + word, 0) for word in ("caught", "survived", "known"))
+        caught, survived, known, untried = (sums.pop("mutants " + word, 0)
+                                            for word in ("caught", "survived", "known", "not tried"))
         for line in self.totals.caught:
             print(line)
         print(f"{seconds:.0f} s, seed {self.options.seed}")
         for name in ("power states checked", "kill states", "kill states wrong", "kills", "cuts"):
             if name in sums:
                 print(f"{name:24}{sums.pop(name)}")
-        if caught + survived + known:
+        if caught + survived + known + untried:
             print(f"{'mutants caught':24}{caught} of {caught + survived}"
-                  f"{f', {known} that none can catch here' if known else ''}")
+                  f"{f', {known} that none can catch here' if known else ''}"
+                  f"{f', {untried} not tried in this time' if untried else ''}")
         for name in ("faults injected", "fuzz executions", "perturbed runs", "lost", "doubled", "torn",
-                     "order broken", "VM deaths"):
+                     "order broken", "VM deaths", "tests skipped"):
             if name in sums:
                 print(f"{name:24}{sums.pop(name)}")
         for name in self.totals.skipped:
@@ -250,13 +271,15 @@ def main():
     work = tempfile.mkdtemp(prefix="emmap-torture.")
     os.chmod(work, 0o755)
     torture = Torture(options, work)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     ended = False
     try:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         torture.run()
         ended = True
     except KeyboardInterrupt:
-        pass
+        print("torture: it was ended before its time")
+    except (Broken, OSError, subprocess.CalledProcessError) as cause:
+        print(f"torture: {cause}")
     finally:
         torture.end()
         failed = not ended or torture.totals.failed
