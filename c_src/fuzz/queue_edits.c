@@ -66,7 +66,7 @@ static struct queue_message claim(struct emmap_queue *q) {
     return message;
 }
 
-static void sync(struct emmap_queue *q) {
+static void sync_now(struct emmap_queue *q) {
     uint64_t covered;
     FUZZ_MUST(queue_sync(q, &covered) == 0);
 }
@@ -79,7 +79,7 @@ static void hold_some(struct emmap_queue *q, struct ledger *ledger) {
     static const uint32_t lens[] = {8, 0, 100, 65000, 33, 1000, 70000, 24};
     for (unsigned i = 0; i < sizeof lens / sizeof *lens; i++)
         ledger_push(ledger, q, lens[i]);
-    sync(q);
+    sync_now(q);
     take(q, 1);
     ledger_push(ledger, q, 50);
     ledger_push(ledger, q, 3000);
@@ -100,7 +100,7 @@ static void have_turned(struct emmap_queue *q, struct ledger *ledger) {
         ledger_push(ledger, q, 30000 + i);
         ledger_push(ledger, q, 20000);
         if (i >= 4) take(q, 2);
-        if (i == 6) sync(q);
+        if (i == 6) sync_now(q);
     }
     take(q, 6);
     FUZZ_MUST(queue_give_back(q) == 0);
@@ -114,7 +114,7 @@ static void have_recovered(struct emmap_queue *q, struct ledger *ledger) {
     free(image.bytes);
     for (unsigned i = 0; i < 4; i++)
         ledger_push(ledger, q, 20000);
-    sync(q);
+    sync_now(q);
     take(q, 2);
 }
 
@@ -186,7 +186,7 @@ static void make_base(struct base *base, unsigned i) {
     if (i != 0) {
         ledger_push(&base->ledger, q, 500);
         ledger_push(&base->ledger, q, 60000);
-        sync(q);
+        sync_now(q);
         free(base->older.bytes);
         base->older = image_of(q);
         take(q, 1);

@@ -3,8 +3,10 @@
 #ifndef EMMAP_TEST_COVERAGE_H
 #define EMMAP_TEST_COVERAGE_H
 
+#include <stdlib.h>
+#include <unistd.h>
+
 void __gcov_dump(void);
-_Noreturn void _exit(int status);
 #define _exit(status) (__gcov_dump(), _exit(status))
 
 #endif
