@@ -77,6 +77,14 @@ void inode_leave(struct inode *inode) {
     pthread_mutex_unlock(&rt->lock);
 }
 
+bool inode_is_shared(struct inode *inode) {
+    struct runtime *rt = runtime_get();
+    pthread_mutex_lock(&rt->lock);
+    const bool shared = inode->users > 1;
+    pthread_mutex_unlock(&rt->lock);
+    return shared;
+}
+
 void inode_unref(struct inode *inode) {
     if (atomic_fetch_sub(&inode->refs, 1) != 1) return;
     stripes_free(inode->stripes);

@@ -30,6 +30,8 @@ int inode_enter_new(uint64_t size_bytes, struct inode **out);
 /* inode_leave -- the caller is about to close its descriptor; inode_unref gives the memory back. */
 void inode_leave(struct inode *inode);
 void inode_unref(struct inode *inode);
+/* inode_is_shared -- does another handle of this OS process have the file open, too? */
+bool inode_is_shared(struct inode *inode);
 
 /* inode_refresh -- ask the file system for the size. With wait false: -EAGAIN while another
  * thread is at it. */

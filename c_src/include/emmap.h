@@ -131,7 +131,8 @@ struct emmap_file_options {
  *          (-ENODEV: not a regular file; -EISDIR; -EINVAL: a flag without the one that it needs, or
  *          an offset past the end; -EACCES: to be changed, and without WRITE).
  *          After an error the file is as it was, and one that was missing is missing. (But where its
- *          pages could not be locked in memory, TRUNCATE has emptied it by then.)
+ *          pages could not be locked in memory, TRUNCATE has emptied it by then; and what another handle
+ *          of this OS process has open meanwhile stays as long as it is.)
  * Threads  any number at once, also on one file
  * Process  safe beside other OS processes that open, grow and use the file
  * Faults   waits for the file system; call it where that may be done

@@ -384,11 +384,12 @@ static int open_named(struct emmap_file *file, struct opening *o, uint64_t *size
 }
 
 /* What this open has made, or made longer, and nobody has changed since; what truncate has emptied
- * stays so. */
+ * stays so, and what another handle may have written to by now. */
 static void take_back(const struct opening *o, const struct emmap_file *file, uint64_t size_bytes) {
     struct inode *inode = file->region->inode;
     uint64_t now_bytes;
     if (has(o->options, EMMAP_ANON) || (has(o->options, EMMAP_TRUNCATE) && !o->made)) return;
+    if (inode_is_shared(inode)) return;
     if (size_bytes > o->st.size_bytes && inode_lock(inode, o->fd) == 0) {
         const int rc = inode_refresh(inode, o->fd, true, &now_bytes);
         if (rc == 0 && now_bytes == size_bytes) (void)inode_shrink(inode, o->fd, o->st.size_bytes);

@@ -72,7 +72,8 @@ int queue_format(struct emmap_queue *q, uint64_t max_bytes, uint64_t slots) {
 struct found {
     uint64_t number, epoch, slot, first_pos, first_n, prev_end;
     uint64_t start, end;
-    bool goes_on; /* the next one in the chain begins where this one ends */
+    bool goes_on;   /* the next one in the chain begins where this one ends */
+    bool went_over; /* it does not: an earlier recovery has found those between missing */
 };
 
 struct recovery {
@@ -229,6 +230,8 @@ static void link_chain(struct recovery *r) {
         struct emmap_disk_slot *slot = queue_slot(r->q, here->slot);
         const uint64_t most = here->start + r->q->cap_bytes, seal = queue_get(&slot->end);
         here->goes_on = next && next->prev_end > here->start && next->prev_end <= most;
+        here->went_over = next && !here->goes_on && here->epoch < r->highest_epoch &&
+                          queue_get(&slot->next) == next->slot;
         here->end = most;
         if (here->goes_on)
             here->end = next->prev_end;
@@ -299,9 +302,9 @@ static void begin(struct recovery *r) {
 }
 
 /* What comes next in the stream had been on the disk and has left no trace: it was taken and given
- * back, as all before it was taken. */
+ * back, as all before it was taken. What an earlier recovery has not found says nothing. */
 static bool is_consumed_behind(const struct recovery *r, const struct found *here) {
-    if (r->damaged || here->goes_on || here + 1 == r->chain + r->n) return false;
+    if (r->damaged || here->goes_on || here->went_over || here + 1 == r->chain + r->n) return false;
     return here[1].prev_end > here->start + r->q->cap_bytes && here[1].prev_end <= r->covered;
 }
 

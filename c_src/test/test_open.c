@@ -334,11 +334,51 @@ static void populate_touches_each_page_for_writing(void **state) {
     await_no_regions();
 }
 
+/* Somebody else opens the file when this open has made it longer, and before it fails. */
+static struct {
+    const char *path;
+    struct emmap_file *file;
+    bool busy;
+} beside;
+
+static void open_beside(void *ctx, enum os_call call) {
+    struct stat st;
+    (void)ctx;
+    if (call != OS_CALL_LOCK_MEMORY || beside.busy || stat(beside.path, &st) ||
+        st.st_size != 5 * FILE_BYTES)
+        return;
+    beside.busy = true;
+    assert_ok(open_file(&beside.file, beside.path, RW, 0, 0));
+    assert_ok(emmap_file_write(beside.file, 5 * FILE_BYTES - 1, "x", 1));
+    os_fail_at(OS_CALL_LOCK_MEMORY, 1, ENOMEM, 1);
+}
+
+static void an_open_that_fails_leaves_what_others_wrote(void **state) {
+    (void)state;
+    const char *path = support_path("beside");
+    make_file(path, FILE_BYTES);
+    struct emmap_file *file;
+    uint8_t byte = 0;
+    own_faults();
+    beside.path = path;
+    os_watch_calls(open_beside, NULL);
+    assert_int_equal(open_file(&file, path, RW | EMMAP_FIT | EMMAP_LOCK_MEMORY, 0, 5 * FILE_BYTES),
+                     -ENOMEM);
+    os_watch_calls(NULL, NULL);
+    os_fail_never();
+    assert_non_null(beside.file);
+    assert_ok(read_byte(beside.file, 5 * FILE_BYTES - 1, &byte));
+    assert_int_equal(byte, 'x');
+    emmap_file_free(beside.file);
+    await_no_regions();
+}
+
 int main(int argc, char **argv) {
     static const struct role roles[] = {{"nobody", role_nobody}};
     const int rc = run_role(argc, argv, roles, 1);
     if (rc >= 0) return rc;
     const struct CMUnitTest tests[] = {
+        TEST(an_open_that_fails_leaves_what_others_wrote),
         TEST(a_missing_file_needs_create_write_and_a_length),
         TEST(open_tells_whether_the_file_was_there),
         TEST(the_length_must_agree_or_fit),

@@ -344,6 +344,38 @@ static void what_was_given_up_does_not_come_back(void **state) {
     image_desk_free(q);
 }
 
+/* A power cut has kept a segment's header from the disk, and the recovery has gone over it. What was
+ * synced since is behind the gap; one damaged message before it costs no other. */
+static void damage_before_what_a_recovery_found_missing_costs_one(void **state) {
+    (void)state;
+    struct ledger ledger = {.n = 0};
+    struct emmap_queue *q = make();
+    uint64_t covered;
+    for (uint32_t i = 0; i < 20; i++)
+        ledger_push(&ledger, q, 2000 + i);
+    assert_ok(queue_sync(q, &covered));
+    while (queue_get(&queue_live(q)->tail_slot) != 3) {
+        ledger_push(&ledger, q, 3000 + ledger.n);
+        ledger.fate[ledger.n - 1] = EITHER;
+    }
+    ledger_push(&ledger, q, 41);
+    struct image cut = image_of(q);
+    memset(cut.bytes + queue_slot_off(q, 2), 0, sizeof(struct emmap_disk_segment));
+    memset(cut.bytes + queue_slot_off(q, 2) + q->segment_bytes - QUEUE_SLOT_TRAILER, 0,
+           QUEUE_SLOT_TRAILER);
+    image_lay(q, &cut);
+    assert_ok(image_settle(q, &cut, QUEUE_REBOOTED));
+    ledger_push(&ledger, q, 40);
+    assert_ok(queue_sync(q, &covered));
+    assert_ok(queue_sync(q, &covered));
+
+    damage(q, 3, 0);
+    ledger.fate[3] = GONE;
+    settle_and_check(q, &ledger, QUEUE_REBOOTED);
+    free(cut.bytes);
+    image_desk_free(q);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(a_recovery_passes_a_record_that_is_out_of_order),
@@ -362,6 +394,7 @@ int main(void) {
         TEST(a_look_passes_what_is_damaged),
         TEST(who_had_the_number_before_is_dead),
         TEST(what_was_given_up_does_not_come_back),
+        TEST(damage_before_what_a_recovery_found_missing_costs_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
