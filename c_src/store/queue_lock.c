@@ -37,8 +37,8 @@ void queue_do(struct emmap_queue *q, struct queue_step *step) {
     if (n > 1) {
         for (unsigned i = 0; i < n; i++) {
             const uint8_t *at = (const uint8_t *)step->pair[i].word;
-            pm_put64(&live->redo[i].off, (uint64_t)(at - q->base));
-            pm_put64(&live->redo[i].value, step->pair[i].value);
+            pm_set64(&live->redo[i].off, (uint64_t)(at - q->base));
+            pm_set64(&live->redo[i].value, step->pair[i].value);
         }
         pm_set64(&live->redo_n, n);
     }

@@ -186,7 +186,7 @@ static int take_participant(struct emmap_queue *q) {
 }
 
 /* A failed sync has dropped what was there from what the kernel writes: all is made dirty again, but
- * for the blocks of free slots, which may have been given back. */
+ * for the blocks of free slots, which may have been given back: of those the two headers, which say so. */
 static int sync_all(struct emmap_queue *q) {
     queue_touch(q, 0, QUEUE_DATA_OFF);
     const uint64_t slots = (emmap_file_size(q->file) - QUEUE_DATA_OFF) / q->segment_bytes;
@@ -194,6 +194,7 @@ static int sync_all(struct emmap_queue *q) {
         struct emmap_disk_segment segment;
         const bool is_used = !queue_has_slot(q, slot) || queue_segment_in(q, slot, &segment);
         queue_touch(q, queue_slot_off(q, slot), is_used ? q->segment_bytes : 1);
+        queue_touch(q, queue_slot_off(q, slot) + q->segment_bytes - QUEUE_SLOT_TRAILER, 1);
     }
     file_forget_sync_error(q->file);
     const int rc = PM_SYNC(emmap_file_sync(q->file));
