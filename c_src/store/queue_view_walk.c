@@ -253,11 +253,16 @@ static int search(struct walker *w, struct record *out, bool *found) {
     return 0;
 }
 
-/* Into the next segment that there is, where its first record starts; or to the tail. */
+/* Into the next segment that there is, where its first record starts; or to the tail. One that says
+ * that this is where the walk has been already would lead it round for ever. */
 static int skip_segment(struct walker *w) {
-    const uint64_t number = w->in_segment ? w->segment.number : (w->at.pos - 1) / w->v->q.cap_bytes;
-    const int rc = view_segment_behind(w->v, number, &w->segment);
-    if (rc && !view_is_damage(rc)) return rc;
+    uint64_t number = w->in_segment ? w->segment.number : (w->at.pos - 1) / w->v->q.cap_bytes;
+    int rc;
+    do {
+        rc = view_segment_behind(w->v, number, &w->segment);
+        if (rc && !view_is_damage(rc)) return rc;
+        if (rc == 0) number = w->segment.number;
+    } while (rc == 0 && w->segment.first_pos <= w->at.pos);
     w->in_segment = rc == 0 && w->segment.first_pos < w->tail;
     if (w->in_segment) {
         w->at = (struct queue_place){.pos = w->segment.first_pos, .slot = w->segment.slot};

@@ -48,11 +48,24 @@ static void what_is_no_code_is_unknown(void **state) {
     assert_int_equal(emmap_error_code("CLOSED"), 0);
 }
 
+static void each_problem_of_a_queue_has_a_name_and_a_message(void **state) {
+    (void)state;
+    for (int kind = 0; kind < EMMAP_QUEUE_PROBLEM_END; kind++) {
+        assert_string_not_equal(emmap_queue_problem_name((enum emmap_queue_problem_kind)kind),
+                                "unknown");
+        assert_string_not_equal(emmap_queue_problem_message((enum emmap_queue_problem_kind)kind),
+                                "");
+    }
+    assert_string_equal(emmap_queue_problem_name(EMMAP_QUEUE_PROBLEM_END), "unknown");
+    assert_non_null(emmap_queue_problem_message(EMMAP_QUEUE_PROBLEM_END));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_code_has_a_name_and_a_message_of_its_own),
         cmocka_unit_test(a_name_leads_back_to_its_code),
         cmocka_unit_test(what_is_no_code_is_unknown),
+        cmocka_unit_test(each_problem_of_a_queue_has_a_name_and_a_message),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -297,6 +297,76 @@ static void info_tells_what_the_handle_is(void **state) {
     await_no_regions();
 }
 
+/* ------------------------------------------------------------------------- what is refused */
+
+static void a_write_of_nothing_far_out_grows_nothing(void **state) {
+    (void)state;
+    const char *path = support_path("f");
+    make_file(path, FILE_BYTES);
+    struct emmap_file *file = must_open(path, RW | EMMAP_EXTEND, 0);
+    assert_ok(emmap_file_write(file, 5 * FILE_BYTES, "", 0));
+    assert_int_equal(emmap_file_write(file, UINT64_MAX, "", 0), -EINVAL);
+    assert_int_equal(file_bytes_of(path), FILE_BYTES);
+    assert_ok(emmap_file_close(file));
+    assert_int_equal(emmap_file_write(file, 5 * FILE_BYTES, "", 0), EMMAP_E_CLOSED);
+    emmap_file_free(file);
+    await_no_regions();
+}
+
+static void allocate_wants_a_length_and_a_map_for_writing(void **state) {
+    (void)state;
+    const char *path = support_path("f");
+    make_file(path, FILE_BYTES);
+    struct emmap_file *file = must_open(path, RW, 0), *shown = must_open(path, EMMAP_SHARED, 0);
+    assert_int_equal(file_allocate(file, 0, 0), -EINVAL);
+    assert_int_equal(file_allocate(shown, 0, 10), -EACCES);
+    assert_ok(file_allocate(file, 0, 10));
+    emmap_file_free(file);
+    emmap_file_free(shown);
+    await_no_regions();
+}
+
+static void count_handle(void *ctx, struct emmap_file *file) {
+    unsigned *n = ctx;
+    assert_non_null(file);
+    ++*n;
+}
+
+static void each_open_handle_is_seen(void **state) {
+    (void)state;
+    const char *path = support_path("f");
+    unsigned n = 0;
+    make_file(path, FILE_BYTES);
+    struct emmap_file *one = must_open(path, RW, 0), *two = must_open(path, RW, 0);
+    assert_ok(emmap_file_close(two));
+    file_each(count_handle, &n);
+    assert_int_equal(n, 1);
+    emmap_file_free(one);
+    emmap_file_free(two);
+    await_no_regions();
+}
+
+static void large_writes_without_a_lock_arrive(void **state) {
+    (void)state;
+    enum { LARGE = 3 << 20 };
+    const char *path = support_path("f");
+    uint8_t *bytes = malloc(LARGE), *back = malloc(LARGE);
+    uint64_t got;
+    assert_non_null(bytes);
+    assert_non_null(back);
+    for (uint64_t i = 0; i < LARGE; i++)
+        bytes[i] = pattern(i);
+    struct emmap_file *file = must_open(path, RW | EMMAP_CREATE | EMMAP_NOLOCK, LARGE);
+    assert_ok(emmap_file_write(file, 0, bytes, LARGE));
+    assert_ok(emmap_file_read(file, 0, back, LARGE, &got));
+    assert_int_equal(got, LARGE);
+    assert_memory_equal(bytes, back, LARGE);
+    emmap_file_free(file);
+    free(bytes);
+    free(back);
+    await_no_regions();
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(shared_write_reaches_the_file_and_other_handles),
@@ -313,6 +383,10 @@ int main(void) {
         TEST(auto_unlink_stands_a_name_that_is_gone),
         TEST(a_file_that_was_renamed_is_not_linked),
         TEST(info_tells_what_the_handle_is),
+        TEST(a_write_of_nothing_far_out_grows_nothing),
+        TEST(allocate_wants_a_length_and_a_map_for_writing),
+        TEST(each_open_handle_is_seen),
+        TEST(large_writes_without_a_lock_arrive),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -373,6 +374,51 @@ static void an_open_that_fails_leaves_what_others_wrote(void **state) {
     await_no_regions();
 }
 
+/* The name is the link's, the file is made where it leads. */
+static void a_file_is_made_behind_links(void **state) {
+    (void)state;
+    const char *near = support_path("near"), *far = support_path("far");
+    assert_ok(symlink("near", far));
+    assert_ok(symlink("f", near));
+    struct emmap_file *file = must_open(far, RW | EMMAP_CREATE, 100);
+    assert_true(file_exists(support_path("f")));
+    emmap_file_free(file);
+    await_no_regions();
+    assert_ok(symlink("round", support_path("round")));
+    refused(-ELOOP, support_path("round"), RW | EMMAP_CREATE, 0, 100);
+}
+
+/* Beyond it the kernel would not refuse, but end the OS process. */
+static void the_limit_of_the_size_of_files_is_kept(void **state) {
+    (void)state;
+    const char *path = support_path("f");
+    struct rlimit before, limit;
+    uint64_t now;
+    make_file(path, FILE_BYTES);
+    assert_ok(getrlimit(RLIMIT_FSIZE, &before));
+    limit = (struct rlimit){.rlim_cur = 2 * FILE_BYTES, .rlim_max = before.rlim_max};
+    assert_ok(setrlimit(RLIMIT_FSIZE, &limit));
+    struct emmap_file *file = must_open(path, RW, 0);
+    assert_ok(emmap_file_resize(file, 2 * FILE_BYTES, &now));
+    assert_int_equal(emmap_file_resize(file, 3 * FILE_BYTES, &now), -EFBIG);
+    emmap_file_free(file);
+    await_no_regions();
+    refused(-EFBIG, support_path("new"), RW | EMMAP_CREATE, 0, 3 * FILE_BYTES);
+    assert_ok(setrlimit(RLIMIT_FSIZE, &before));
+}
+
+static void populate_touches_each_page_for_reading(void **state) {
+    (void)state;
+    const char *path = support_path("f");
+    uint8_t byte = 0;
+    make_file(path, FILE_BYTES);
+    struct emmap_file *file = must_open(path, EMMAP_SHARED | EMMAP_POPULATE, 0);
+    assert_ok(read_byte(file, FILE_BYTES - 1, &byte));
+    assert_int_equal(byte, pattern(FILE_BYTES - 1));
+    emmap_file_free(file);
+    await_no_regions();
+}
+
 int main(int argc, char **argv) {
     static const struct role roles[] = {{"nobody", role_nobody}};
     const int rc = run_role(argc, argv, roles, 1);
@@ -394,6 +440,9 @@ int main(int argc, char **argv) {
         TEST(a_network_file_system_needs_force),
         TEST(the_mode_goes_under_the_umask),
         TEST(who_has_no_permission_is_refused),
+        TEST(a_file_is_made_behind_links),
+        TEST(the_limit_of_the_size_of_files_is_kept),
+        TEST(populate_touches_each_page_for_reading),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

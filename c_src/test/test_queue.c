@@ -853,6 +853,38 @@ static void what_was_given_back_is_not_missed(void **state) {
     emmap_queue_close(q);
 }
 
+static void a_size_that_no_file_has_is_refused(void **state) {
+    (void)state;
+    struct emmap_queue *q;
+    const char *path = support_path("q");
+    const struct emmap_queue_options large = {.flags = MAKE, .size_bytes = UINT64_C(1) << 62},
+                                     most = {.flags = MAKE, .max_bytes = UINT64_C(1) << 62};
+    assert_int_equal(emmap_queue_open(&q, path, &large, NULL), -EFBIG);
+    assert_int_equal(emmap_queue_open(&q, path, &most, NULL), -EFBIG);
+    assert_false(file_exists(path));
+}
+
+/* What came back is the next one, whoever looked before. */
+static void who_takes_what_was_seen_takes_that_or_nothing(void **state) {
+    (void)state;
+    uint8_t buf[4000];
+    struct emmap_queue *q = open_queue(support_path("q"), MAKE);
+    struct queue_place front = {0};
+    struct queue_message first, seen;
+    for (uint64_t id = 0; id < 4; id++)
+        assert_ok(push_id(q, id, 100));
+    assert_ok(queue_claim(q, true, buf, sizeof buf, &first));
+    assert_ok(queue_peek(q, true, false, &front, buf, sizeof buf, &seen));
+    assert_true(is_id(buf, 1, 100));
+    assert_ok(queue_return(q, true, &first));
+    assert_int_equal(queue_take_this(q, true, &seen), -EAGAIN);
+    assert_ok(queue_take_this(q, true, &first));
+    assert_ok(queue_take_this(q, true, &seen));
+    assert_int_equal(queue_take_this(q, true, &seen), -EAGAIN);
+    assert_ok(take_id(q, 2, 100));
+    emmap_queue_close(q);
+}
+
 /* Whatever its words say by then. */
 static void what_was_found_corrupt_is_recovered_by_the_next(void **state) {
     (void)state;
@@ -900,6 +932,8 @@ int main(void) {
         TEST(threads_lose_double_and_reorder_nothing),
         TEST(the_largest_size_changes_while_it_is_used),
         TEST(what_was_given_back_is_not_missed),
+        TEST(a_size_that_no_file_has_is_refused),
+        TEST(who_takes_what_was_seen_takes_that_or_nothing),
         TEST(what_was_found_corrupt_is_recovered_by_the_next),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
