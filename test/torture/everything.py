@@ -148,10 +148,11 @@ class Torture:
     # ---------------------------------------------------------------------------------- parts
 
     def states(self, seconds):
-        """All states that a kill leaves; as many faults as there are."""
+        """All states that a kill leaves, all faults; in less than five minutes each second, third, ..."""
         tests = self.build("plain")
-        for name, environment in (("test_kill", {}), ("test_queue_kill", {}),
-                                  *((name, {"EMMAP_FAIL_EVERY": "1"}) for name in self.fault_tests(tests))):
+        every = str(max(1, round(300 / seconds)))
+        for name, environment in (("test_kill", {}), ("test_queue_kill", {"EMMAP_KILL_EVERY": every}),
+                                  *((name, {"EMMAP_FAIL_EVERY": every}) for name in self.fault_tests(tests))):
             self.must(name, self.test(os.path.join(tests, name), seconds, environment))
 
     @staticmethod
@@ -212,7 +213,7 @@ class Torture:
             seed += 1
 
     PARTS = [
-        Part("states", 0.10, "kill states and failing system calls, all of them", states),
+        Part("states", 0.10, "kill states and failing system calls", states),
         Part("power", 0.15, "power cuts in simulation", power),
         Part("storm", 0.15, "kills of VMs", storm),
         Part("disks", 0.10, "power cuts on ext4, xfs, btrfs", disks),
