@@ -48,11 +48,13 @@ enum { RW = EMMAP_SHARED | EMMAP_WRITE };
 void must_failed(const char *file, int line, const char *condition);
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, support_setup, support_teardown)
+/* Ends when the background has let go of all. */
+#define TEST_AT_REST(name) \
+    cmocka_unit_test_setup_teardown(name, support_setup, support_teardown_at_rest)
 
 /* A folder of this test's own, removed by support_teardown with all that is in it. */
 int support_setup(void **state);
 int support_teardown(void **state);
-/* The same when the background has let go of all. */
 int support_teardown_at_rest(void **state);
 const char *support_path(const char *name); /* static, overwritten by the 8th next call */
 /* Where files are in memory; nothing there is removed by itself. */

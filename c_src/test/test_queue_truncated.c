@@ -371,14 +371,11 @@ static void a_link_that_leads_past_the_end_of_the_file_is_mended(void **state) {
 
 /* What a test leaves to the background makes system calls, too. */
 
-#define CUT_TEST(name) \
-    cmocka_unit_test_setup_teardown(name, support_setup, support_teardown_at_rest)
-
 int main(void) {
     const struct CMUnitTest tests[] = {
-        CUT_TEST(a_file_cut_short_is_refused_and_left_as_it_is),
-        CUT_TEST(what_is_before_the_cut_goes_on_after_a_reboot),
-        CUT_TEST(a_link_that_leads_past_the_end_of_the_file_is_mended),
+        TEST_AT_REST(a_file_cut_short_is_refused_and_left_as_it_is),
+        TEST_AT_REST(what_is_before_the_cut_goes_on_after_a_reboot),
+        TEST_AT_REST(a_link_that_leads_past_the_end_of_the_file_is_mended),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -813,34 +813,31 @@ static void nothing_that_others_change_meanwhile_is_a_problem(void **state) {
 
 /* What a test leaves to the background makes system calls, too. */
 
-#define VIEW_TEST(name) \
-    cmocka_unit_test_setup_teardown(name, support_setup, support_teardown_at_rest)
-
 int main(int argc, char **argv) {
     const struct role roles[] = {{"claim_and_wait", claim_and_wait}};
     const int status = run_role(argc, argv, roles, sizeof roles / sizeof *roles);
     if (status >= 0) return status;
     const struct CMUnitTest tests[] = {
-        VIEW_TEST(messages_are_told_in_order_with_their_data),
-        VIEW_TEST(an_empty_queue_is_sound),
-        VIEW_TEST(a_walk_ends_when_its_caller_has_seen_enough),
-        VIEW_TEST(what_is_no_queue_is_refused),
-        VIEW_TEST(who_has_it_open_is_told),
-        VIEW_TEST(a_step_that_was_written_down_counts_as_done),
-        VIEW_TEST(claims_of_the_dead_are_told_from_those_of_the_living),
-        VIEW_TEST(a_copy_of_a_file_in_use_tells_what_a_recovery_keeps),
-        VIEW_TEST(after_a_reboot_too),
-        VIEW_TEST(a_recovered_queue_is_sound),
-        VIEW_TEST(a_recovered_queue_ends_with_its_last_record),
-        VIEW_TEST(segments_in_the_midst_of_what_is_lost_are_counted),
-        VIEW_TEST(a_damaged_record_is_found_and_its_neighbours_are_told),
-        VIEW_TEST(damage_around_the_messages_is_found),
-        VIEW_TEST(a_segment_without_a_header_costs_no_other),
-        VIEW_TEST(counts_that_disagree_are_found),
-        VIEW_TEST(slots_in_no_list_or_in_two_are_found),
-        VIEW_TEST(a_file_that_was_cut_is_found),
-        VIEW_TEST(any_byte_may_be_wrong),
-        VIEW_TEST(nothing_that_others_change_meanwhile_is_a_problem),
+        TEST_AT_REST(messages_are_told_in_order_with_their_data),
+        TEST_AT_REST(an_empty_queue_is_sound),
+        TEST_AT_REST(a_walk_ends_when_its_caller_has_seen_enough),
+        TEST_AT_REST(what_is_no_queue_is_refused),
+        TEST_AT_REST(who_has_it_open_is_told),
+        TEST_AT_REST(a_step_that_was_written_down_counts_as_done),
+        TEST_AT_REST(claims_of_the_dead_are_told_from_those_of_the_living),
+        TEST_AT_REST(a_copy_of_a_file_in_use_tells_what_a_recovery_keeps),
+        TEST_AT_REST(after_a_reboot_too),
+        TEST_AT_REST(a_recovered_queue_is_sound),
+        TEST_AT_REST(a_recovered_queue_ends_with_its_last_record),
+        TEST_AT_REST(segments_in_the_midst_of_what_is_lost_are_counted),
+        TEST_AT_REST(a_damaged_record_is_found_and_its_neighbours_are_told),
+        TEST_AT_REST(damage_around_the_messages_is_found),
+        TEST_AT_REST(a_segment_without_a_header_costs_no_other),
+        TEST_AT_REST(counts_that_disagree_are_found),
+        TEST_AT_REST(slots_in_no_list_or_in_two_are_found),
+        TEST_AT_REST(a_file_that_was_cut_is_found),
+        TEST_AT_REST(any_byte_may_be_wrong),
+        TEST_AT_REST(nothing_that_others_change_meanwhile_is_a_problem),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
