@@ -560,7 +560,6 @@ static int write_down(struct recovery *r) {
         if (fixed) pm_put64(&live->warm_n, queue_get(&live->warm_n) + 1);
     }
     pm_put64(&live->cp_serial, serial);
-    pm_put64(&live->cp_durable, r->from.serial);
     rc = PM_SYNC(queue_sync_file(q));
     if (rc == 0) pm_put64(&live->cp_durable, serial);
     return rc;

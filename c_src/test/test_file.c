@@ -320,7 +320,7 @@ static void allocate_wants_a_length_and_a_map_for_writing(void **state) {
     struct emmap_file *file = must_open(path, RW, 0), *shown = must_open(path, EMMAP_SHARED, 0);
     assert_int_equal(file_allocate(file, 0, 0), -EINVAL);
     assert_int_equal(file_allocate(shown, 0, 10), -EACCES);
-    assert_ok(file_allocate(file, 0, 10));
+    if (SPACE_IS_RESERVED) assert_ok(file_allocate(file, 0, 10));
     emmap_file_free(file);
     emmap_file_free(shown);
     await_no_regions();

@@ -864,6 +864,22 @@ static void a_size_that_no_file_has_is_refused(void **state) {
     assert_false(file_exists(path));
 }
 
+/* Whoever had it when the copy was made. */
+static void a_private_copy_has_its_lock_free(void **state) {
+    (void)state;
+    const char *path = support_path("q");
+    struct emmap_queue *q = open_queue(path, MAKE);
+    push_some(q, 0, 3);
+    assert_ok(queue_lock(q, true));
+    struct emmap_queue *own = open_queue(path, EMMAP_QUEUE_PRIVATE);
+    assert_int_equal(queue_get(&queue_live(own)->lock), 0);
+    take_some(own, 0, 3);
+    assert_ok(queue_unlock(q, 0));
+    take_some(q, 0, 3);
+    emmap_queue_close(own);
+    emmap_queue_close(q);
+}
+
 /* What came back is the next one, whoever looked before. */
 static void who_takes_what_was_seen_takes_that_or_nothing(void **state) {
     (void)state;
@@ -934,6 +950,7 @@ int main(void) {
         TEST_AT_REST(what_was_given_back_is_not_missed),
         TEST_AT_REST(a_size_that_no_file_has_is_refused),
         TEST_AT_REST(who_takes_what_was_seen_takes_that_or_nothing),
+        TEST_AT_REST(a_private_copy_has_its_lock_free),
         TEST_AT_REST(what_was_found_corrupt_is_recovered_by_the_next),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
