@@ -104,7 +104,7 @@ int fault_teardown(void **state) {
     return support_teardown(state);
 }
 
-static void see_leaks(unsigned descriptors) {
+void fault_see_leaks(unsigned descriptors) {
     struct emmap_stats stats;
     await_no_regions();
     await_descriptors(descriptors);
@@ -154,14 +154,14 @@ static void run_op(const struct fault_op *op) {
     now_op = op;
     now_runs = true;
     const unsigned calls = count_calls(op);
-    see_leaks(descriptors);
+    fault_see_leaks(descriptors);
     assert_in_range(calls, op->least, MOST_CALLS);
     for (unsigned nth = 1; nth <= calls; nth++)
         for (unsigned way = 0; way < 2 * FAULT_ERRORS; way++) {
             const struct fault fault = {nth, fault_errors[way / 2], way % 2};
             if (!call_is_wanted(nth, calls) || !fault_is_wanted()) continue;
             run_once(op, &fault);
-            see_leaks(descriptors);
+            fault_see_leaks(descriptors);
         }
     now_runs = false;
 }

@@ -43,6 +43,8 @@ bool fault_end(const struct fault *fault);
 /* The fault's own answer, or success; for OS_SHORT, what a name that was cut off is. */
 bool fault_answers(const struct fault *fault, int rc);
 void fault_count(unsigned injected); /* elsewhere */
+/* When the background has let go: nothing is open but so many descriptors. */
+void fault_see_leaks(unsigned descriptors);
 /* "faults injected: N", of this program; at its end. */
 int fault_tell(int status);
 

@@ -18,7 +18,9 @@ struct power_run {
 /* From now on another boot of the system. */
 void power_boot(unsigned number);
 
-void power_count(struct power_run *run, const struct power_cuts *cuts, unsigned depth);
+/* power_cut with the run's folder of the next depth and its seed; told and counted. */
+const char *power_cut_at(struct power_run *run, struct power *power, struct power_cuts *cuts,
+                         unsigned depth);
 
 /* NULL, or what is wrong. */
 const char *power_queue_history(struct power_run *run, const char *name);

@@ -402,15 +402,8 @@ static const char *check(void *ctx, struct power_span when) {
 }
 
 static const char *cut(struct play *play, uint64_t most) {
-    struct power_cuts cuts = {.folder = play->run->folder[play->depth + 1],
-                              .most = most,
-                              .rng = &play->run->rng,
-                              .check = check,
-                              .ctx = play};
-    const char *wrong = power_cut(play->power, &cuts);
-    if (wrong) print_error("depth %u: %s\n", play->depth, wrong);
-    power_count(play->run, &cuts, play->depth);
-    return wrong;
+    struct power_cuts cuts = {.most = most, .check = check, .ctx = play};
+    return power_cut_at(play->run, play->power, &cuts, play->depth);
 }
 
 const char *power_words_history(struct power_run *run, const char *name) {

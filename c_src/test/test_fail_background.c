@@ -180,14 +180,8 @@ static const struct history histories[] = {
 
 static void run_once(const struct history *history, const struct fault *fault) {
     const unsigned descriptors = open_descriptors();
-    struct emmap_stats stats;
     history->run(fault);
-    await_no_regions();
-    await_descriptors(descriptors);
-    emmap_stats(&stats);
-    assert_int_equal(stats.handles, 0);
-    assert_int_equal(stats.holds, 0);
-    assert_int_equal(stats.mapped_bytes, 0);
+    fault_see_leaks(descriptors);
     fault_count(seen >= fault->nth && fault->nth > 0);
 }
 
