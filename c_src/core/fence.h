@@ -38,4 +38,11 @@
 #define fetch_add_acq_rel(at, n)                                                     \
     (OS_IS_MUTANT(WEAK) ? atomic_fetch_add_explicit((at), (n), memory_order_relaxed) \
                         : atomic_fetch_add_explicit((at), (n), memory_order_acq_rel))
+/* In a loop: it may fail without a reason. */
+#define cas_weak_release(at, expected, desired)                                              \
+    (OS_IS_MUTANT(WEAK)                                                                      \
+         ? atomic_compare_exchange_weak_explicit((at), (expected), (desired),                \
+                                                 memory_order_relaxed, memory_order_relaxed) \
+         : atomic_compare_exchange_weak_explicit((at), (expected), (desired),                \
+                                                 memory_order_release, memory_order_relaxed))
 #endif

@@ -75,10 +75,22 @@ static inline void pm_copy_as(enum os_mutant how, void *dst, const void *src, si
     os_store_late_ones();
 }
 
-/* pm_store64, pm_cas64 -- one aligned word, sequentially consistent. */
-static inline void pm_store64(_Atomic uint64_t *dst, uint64_t value) {
+/* How a word is changed that others look at meanwhile: left out, or of no order with those around it. */
+#define PM_WORD OS_MUTANT_OF(1u << OS_MUTANT_SKIP | 1u << OS_MUTANT_WEAK)
+
+/* pm_store64 -- one aligned word, sequentially consistent. */
+#define pm_store64(dst, value) pm_store64_as(PM_SET, dst, value)
+static inline void pm_store64_as(enum os_mutant how, _Atomic uint64_t *dst, uint64_t value) {
+    if (how == OS_MUTANT_SKIP) return;
+    if (how == OS_MUTANT_LATE) {
+        os_store_late((void *)(uintptr_t)dst, &value, sizeof value);
+        return;
+    }
     OS_RECORD(.kind = OS_EVENT_WORD, .addr = (const void *)dst, .len_bytes = 8, .fd = -1);
-    atomic_store(dst, value);
+    if (how == OS_MUTANT_WEAK)
+        atomic_store_explicit(dst, value, memory_order_relaxed);
+    else
+        atomic_store(dst, value);
     os_store_late_ones();
 }
 
@@ -108,13 +120,46 @@ static inline void pm_set64_as(enum os_mutant how, _Atomic uint64_t *dst, uint64
     os_store_late_ones();
 }
 
-static inline bool pm_cas64(_Atomic uint64_t *dst, uint64_t *expected, uint64_t desired) {
+/* pm_cas64 -- the same, if the word is what is expected; otherwise that is what it is. */
+#define pm_cas64(dst, expected, desired) pm_cas64_as(PM_WORD, dst, expected, desired)
+static inline bool pm_cas64_as(enum os_mutant how, _Atomic uint64_t *dst, uint64_t *expected,
+                               uint64_t desired) {
+    bool done;
+    if (how == OS_MUTANT_SKIP) return true;
     OS_RECORD(.kind = OS_EVENT_WORD, .addr = (const void *)dst, .len_bytes = 8, .fd = -1);
-    const bool done = atomic_compare_exchange_strong(dst, expected, desired);
+    if (how == OS_MUTANT_WEAK)
+        done = atomic_compare_exchange_strong_explicit(dst, expected, desired, memory_order_relaxed,
+                                                       memory_order_relaxed);
+    else
+        done = atomic_compare_exchange_strong(dst, expected, desired);
     os_store_late_ones();
     return done;
 }
 
+/* pm_fetch_add64, ... -- one atomic instruction, sequentially consistent: the word as it was. */
+#define PM_FETCH(name, function)                                                               \
+    static inline uint64_t pm_##name##64_as(enum os_mutant how, _Atomic uint64_t *dst,         \
+                                            uint64_t operand) {                                \
+        if (how == OS_MUTANT_SKIP) return atomic_load(dst);                                    \
+        OS_RECORD(.kind = OS_EVENT_WORD, .addr = (const void *)dst, .len_bytes = 8, .fd = -1); \
+        const uint64_t old = how == OS_MUTANT_WEAK                                             \
+                                 ? function##_explicit(dst, operand, memory_order_relaxed)     \
+                                 : function(dst, operand);                                     \
+        os_store_late_ones();                                                                  \
+        return old;                                                                            \
+    }
+PM_FETCH(fetch_add, atomic_fetch_add)
+PM_FETCH(fetch_sub, atomic_fetch_sub)
+PM_FETCH(fetch_and, atomic_fetch_and)
+PM_FETCH(fetch_or, atomic_fetch_or)
+PM_FETCH(fetch_xor, atomic_fetch_xor)
+PM_FETCH(exchange, atomic_exchange)
+#define pm_fetch_add64(dst, operand) pm_fetch_add64_as(PM_WORD, dst, operand)
+#define pm_fetch_sub64(dst, operand) pm_fetch_sub64_as(PM_WORD, dst, operand)
+#define pm_fetch_and64(dst, operand) pm_fetch_and64_as(PM_WORD, dst, operand)
+#define pm_fetch_or64(dst, operand) pm_fetch_or64_as(PM_WORD, dst, operand)
+#define pm_fetch_xor64(dst, operand) pm_fetch_xor64_as(PM_WORD, dst, operand)
+#define pm_exchange64(dst, value) pm_exchange64_as(PM_WORD, dst, value)
 /* pm_fence -- between a store to a mapping and region_leave. */
 static inline void pm_fence(void) {
     fence(memory_order_seq_cst);
@@ -127,12 +172,6 @@ static inline void pm_fence_atomic(void) {
 #else
     pm_fence();
 #endif
-}
-
-/* pm_fetch64 -- announces an atomic read-modify-write that follows. */
-static inline void pm_fetch64(const _Atomic uint64_t *dst) {
-    OS_RECORD(.kind = OS_EVENT_WORD, .addr = (const void *)dst, .len_bytes = 8, .fd = -1);
-    (void)dst;
 }
 
 /* pm_zero -- fill a range of a mapping with zeros. */

@@ -98,8 +98,7 @@ void pool_run(struct pool_job *job) {
     struct pool_job *before = atomic_load_explicit(&rt->pool_jobs, memory_order_relaxed);
     do
         job->next = before;
-    while (!atomic_compare_exchange_weak_explicit(&rt->pool_jobs, &before, job,
-                                                  memory_order_release, memory_order_relaxed));
+    while (!cas_weak_release(&rt->pool_jobs, &before, job));
     if (before) return; /* and the job may have run, and be gone */
     pthread_mutex_lock(&rt->pool_lock);
     pthread_cond_signal(&rt->pool_wake);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "core/charge.h"
+#include "core/fence.h"
 #include "core/runtime.h"
 #include "nif/nif.h"
 
@@ -34,8 +35,7 @@ static bool new_cell(struct thread *own) {
     do
         cell->next = before;
     /* pairs with nif_work_totals: acquire cells */
-    while (!atomic_compare_exchange_weak_explicit(&rt->cells, &before, cell, memory_order_release,
-                                                  memory_order_relaxed));
+    while (!cas_weak_release(&rt->cells, &before, cell));
     own->cell = cell;
     return true;
 }

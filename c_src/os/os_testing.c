@@ -240,11 +240,10 @@ enum os_mutant os_mutant_at(unsigned kinds, const char *file, int line) {
     return mutant.kind;
 }
 
-enum { LATE_BYTES = 128 };
 static _Thread_local struct {
     void *dst;
-    size_t len_bytes;
-    unsigned char bytes[LATE_BYTES];
+    size_t len_bytes, room_bytes;
+    unsigned char *bytes;
 } late;
 
 static void store_now(void *dst, const void *src, size_t len_bytes) {
@@ -255,9 +254,10 @@ static void store_now(void *dst, const void *src, size_t len_bytes) {
 
 void os_store_late(void *dst, const void *src, size_t len_bytes) {
     os_store_late_ones();
-    if (len_bytes > LATE_BYTES) {
-        store_now(dst, src, len_bytes);
-        return;
+    if (len_bytes > late.room_bytes) {
+        late.bytes = realloc(late.bytes, len_bytes);
+        if (!late.bytes) abort();
+        late.room_bytes = len_bytes;
     }
     memcpy(late.bytes, src, len_bytes);
     late.len_bytes = len_bytes;

@@ -156,7 +156,7 @@ void os_record(const struct os_event *event);
 
 /* Is this the place, and of which of the kinds (a set of bits)? OS_MUTANT_NONE: as it should be. */
 enum os_mutant os_mutant_at(unsigned kinds, const char *file, int line);
-/* At most 128 bytes, stored behind the next store of this thread. */
+/* Stored behind the next store of this thread. */
 void os_store_late(void *dst, const void *src, size_t len_bytes);
 void os_store_late_ones(void);
 

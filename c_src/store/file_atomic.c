@@ -22,25 +22,24 @@ static void do_word(struct word_call *call, _Atomic uint64_t *word) {
         pm_cas64(word, &old, operand);
         break;
     case WORD_FETCH:
-        pm_fetch64(word);
         switch (call->fetch) {
         case EMMAP_ADD:
-            old = atomic_fetch_add(word, operand);
+            old = pm_fetch_add64(word, operand);
             break;
         case EMMAP_SUB:
-            old = atomic_fetch_sub(word, operand);
+            old = pm_fetch_sub64(word, operand);
             break;
         case EMMAP_AND:
-            old = atomic_fetch_and(word, operand);
+            old = pm_fetch_and64(word, operand);
             break;
         case EMMAP_OR:
-            old = atomic_fetch_or(word, operand);
+            old = pm_fetch_or64(word, operand);
             break;
         case EMMAP_XOR:
-            old = atomic_fetch_xor(word, operand);
+            old = pm_fetch_xor64(word, operand);
             break;
         case EMMAP_EXCHANGE:
-            old = atomic_exchange(word, operand);
+            old = pm_exchange64(word, operand);
             break;
         }
         break;

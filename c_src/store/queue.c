@@ -50,8 +50,7 @@ int emmap_queue_sync(struct emmap_queue *q) {
 }
 
 void queue_lose(struct emmap_queue *q) {
-    pm_fetch64(&queue_live(q)->lost_n);
-    atomic_fetch_add(&queue_live(q)->lost_n, 1);
+    (void)pm_fetch_add64(&queue_live(q)->lost_n, 1);
     atomic_fetch_add(&q->lost, 1);
 }
 

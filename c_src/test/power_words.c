@@ -307,18 +307,28 @@ static bool may_be_gone(const struct play *play, uint64_t off, struct power_span
     return false;
 }
 
-static bool is_a_size(const struct play *play, uint64_t bytes) {
-    bool is = bytes == 0;
-    for (unsigned i = 0; i < play->sizes; i++)
-        is = is || play->size[i].bytes == bytes;
-    return is;
+/* The file is as long as at the last sync, or as it was made since: also in the midst of that, as a file
+ * that is made anew is empty first. */
+static bool is_a_size(const struct play *play, uint64_t bytes, struct power_span when) {
+    unsigned synced = 0; /* when the last sync began that says how long the file is */
+    for (unsigned i = 0; i < play->syncs; i++)
+        if (play->sync[i].to == UINT64_MAX && play->sync[i].ends <= when.to)
+            synced = play->sync[i].begins;
+    unsigned known = play->sizes; /* the last one before it */
+    for (unsigned i = 0; i < play->sizes && play->size[i].ends <= synced; i++)
+        known = i;
+    if (known == play->sizes && bytes == 0) return true;
+    for (unsigned i = known < play->sizes ? known : 0; i < play->sizes; i++)
+        if (play->size[i].bytes == bytes && (i == known || play->size[i].begins < when.from))
+            return true;
+    return false;
 }
 
 static const char *check_words(const struct play *play, struct emmap_file *opened,
                                struct power_span when, uint64_t value[MOST_WORDS]) {
     uint64_t got = 0, most = 0;
     const uint64_t size = emmap_file_size(opened), from = play->is_counters ? HEADER : 0;
-    if (!is_a_size(play, size)) return "a size that it never had";
+    if (!is_a_size(play, size, when)) return "a size that it has no more, or never had";
     if (size > 0 && emmap_file_read(opened, 0, value, MOST_WORDS * WORD, &got))
         return "it cannot be read";
     for (unsigned i = 0; i < play->sizes; i++)

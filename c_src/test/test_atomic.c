@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "os/os.h"
 #include "store/touch.h"
 #include "test/support.h"
 
@@ -222,6 +223,64 @@ static int add_all(const char *path) {
     return 0;
 }
 
+/* ----------------------------------------------------------------------- sequentially consistent */
+
+enum { ROUNDS = SANITIZER ? 2000 : 200000, LINE = 64 };
+static struct duel {
+    struct emmap_file *file;
+    atomic_uint begun, ended; /* rounds of the other thread */
+    int64_t seen;
+} duel;
+
+static void await_round(const atomic_uint *at, unsigned round) {
+    for (unsigned tries = 0; atomic_load(at) < round; tries++)
+        os_pause(tries);
+}
+
+/* Stores to one integer, then loads the other. */
+static int64_t store_then_load(unsigned round, uint64_t own, uint64_t other) {
+    int64_t seen;
+    MUST(emmap_file_store(duel.file, own, round) == 0);
+    MUST(emmap_file_load(duel.file, other, &seen) == 0);
+    return seen;
+}
+
+static void *duellist(void *arg) {
+    (void)arg;
+    for (unsigned round = 1; round <= ROUNDS; round++) {
+        await_round(&duel.begun, round);
+        duel.seen = store_then_load(round, AT + LINE, AT);
+        atomic_store(&duel.ended, round);
+    }
+    return NULL;
+}
+
+/* Of two threads that store to one and load the other at least one sees what the other stored: a store
+ * that waits in its core's buffer while the load behind it is done would let both miss it. */
+static void stores_and_loads_have_one_order(void **state) {
+    (void)state;
+    const char *path = support_path("f");
+    make_file(path, FILE_BYTES);
+    pthread_t thread;
+    duel = (struct duel){.file = must_open(path, RW, 0)};
+    assert_ok(emmap_file_store(duel.file, AT, 0));
+    assert_ok(emmap_file_store(duel.file, AT + LINE, 0));
+    assert_ok(pthread_create(&thread, NULL, duellist, NULL));
+    unsigned missed = 0;
+    for (unsigned round = 1; round <= ROUNDS; round++) {
+        atomic_store(&duel.begun, round);
+        for (volatile unsigned i = round % 128; i > 0; i--) /* the other begins a little later */
+            continue;
+        const int64_t seen = store_then_load(round, AT, AT + LINE);
+        await_round(&duel.ended, round);
+        missed += seen < round && duel.seen < round;
+    }
+    assert_ok(pthread_join(thread, NULL));
+    assert_int_equal(missed, 0);
+    emmap_file_free(duel.file);
+    await_no_regions();
+}
+
 /* Until it is killed. What was begun and what was answered stands behind the integer. */
 static int add_on(const char *path) {
     struct emmap_file *file;
@@ -270,6 +329,7 @@ int main(int argc, char **argv) {
         TEST(why_an_add_was_not_acknowledged_is_asked_where_it_may_wait),
         TEST(an_add_that_finds_its_page_replaced_is_done_where_it_may_wait),
         TEST(threads_lose_no_add),
+        TEST(stores_and_loads_have_one_order),
         TEST(a_killed_process_has_added_what_it_was_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -23,6 +23,7 @@ static struct emmap_queue_view *view;
 static struct ledger ledger;
 static uint8_t buf[FILE_BYTES > ROOM ? FILE_BYTES : ROOM];
 static uint64_t whole_bytes; /* of the file, before it was cut */
+static uint64_t cut_bytes;   /* to which it is cut */
 
 /* ------------------------------------------------------------------------------ what is there */
 
@@ -119,9 +120,19 @@ static int again_view(void) {
     return view ? 0 : open_view();
 }
 
+/* It has what was before the cut; behind it there may be zeros, when it is as long again. */
 static int read_all(void) {
-    uint64_t got;
-    return emmap_file_read(file, 0, buf, FILE_BYTES, &got);
+    uint64_t got = UINT64_MAX;
+    memset(buf, 0xEE, FILE_BYTES);
+    const int rc = emmap_file_read(file, 0, buf, FILE_BYTES, &got);
+    if (rc) return rc;
+    assert_in_range(got, 0, FILE_BYTES);
+    assert_true(got == FILE_BYTES || got >= cut_bytes);
+    for (uint64_t i = 0; i < got; i++)
+        if (buf[i] != pattern(i) && (i < cut_bytes || buf[i] != 0))
+            fail_msg("byte %llu of a file cut to %llu is 0x%02x", (unsigned long long)i,
+                     (unsigned long long)cut_bytes, buf[i]);
+    return 0;
 }
 
 static int write_all(void) {
@@ -316,7 +327,6 @@ static void every_call_that_touches_a_page_is_tried(void **state) {
 
 /* --------------------------------------------------------------------------------- what is cut */
 
-static uint64_t cut_bytes;
 static unsigned cuts_at; /* the event in whose midst it is cut; 0: none */
 static unsigned events;
 static pthread_t cutter;
