@@ -265,6 +265,31 @@ static void count_locks(void *ctx, const struct os_event *event) {
     if (event->addr == (const void *)locks.lock) locks.n++;
 }
 
+/* Just before the lock is taken, as its last handle may be. */
+static _Thread_local struct emmap_queue *to_close;
+static void close_at_the_lock(void *ctx, const struct os_event *event) {
+    (void)ctx;
+    if (!to_close || event->addr != (const void *)&queue_live(to_close)->lock) return;
+    atomic_store(&to_close->closed, true);
+    to_close = NULL;
+}
+
+static void who_finds_it_closed_under_the_lock_lets_go_of_it(void **state) {
+    (void)state;
+    os_record_to(close_at_the_lock, NULL); /* before there is a background */
+    struct emmap_queue *q = open_queue(support_path("q"), MAKE);
+    to_close = q;
+    assert_int_equal(push_id(q, 1, 10), EMMAP_E_CLOSED);
+    assert_null(to_close);
+    assert_int_equal(queue_get(&queue_live(q)->lock), 0);
+    atomic_store(&q->closed, false);
+    push_some(q, 0, 3);
+    take_some(q, 0, 3);
+    emmap_queue_close(q);
+    await_no_regions();
+    os_record_to(NULL, NULL);
+}
+
 static struct emmap_queue *open_counted(void) {
     locks.lock = NULL;
     os_record_to(count_locks, NULL);
@@ -927,6 +952,7 @@ int main(void) {
         TEST_AT_REST(a_private_queue_changes_nothing),
         TEST_AT_REST(a_private_queue_beside_the_true_one_has_its_claims),
         TEST_AT_REST(many_queues_share_the_addresses),
+        TEST_AT_REST(who_finds_it_closed_under_the_lock_lets_go_of_it),
         TEST_AT_REST(a_large_message_is_not_copied_under_one_lock),
         TEST_AT_REST(who_looks_at_large_ones_sees_them_whole_or_not),
         TEST_AT_REST(a_long_window_is_passed_in_turns),

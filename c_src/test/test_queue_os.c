@@ -353,6 +353,36 @@ static void a_killed_holder_of_the_lock_is_noticed(void **state) {
     expect_sound_when_alone(q, path);
 }
 
+/* Whoever changes the live page on this thread has the lock. */
+static _Thread_local struct emmap_queue *watched;
+static _Thread_local unsigned changes;
+static void expect_the_lock(void *ctx, const struct os_event *event) {
+    (void)ctx;
+    if (!watched) return;
+    const struct emmap_disk_live *live = queue_live(watched);
+    const uint8_t *at = event->addr, *page = (const uint8_t *)live;
+    if (at < page + sizeof live->lock || at >= page + sizeof *live) return;
+    changes++;
+    if (queue_get(&live->lock) != watched->me)
+        fail_msg("byte %d of the live page is changed without the lock", (int)(at - page));
+}
+
+static void who_takes_over_has_the_lock(void **state) {
+    (void)state;
+    const char *path = support_path("q");
+    os_record_to(expect_the_lock, NULL); /* before there is a background */
+    struct emmap_queue *q = open_queue(path, MAKE | SHARED);
+    kill_in("hold_the_lock", path);
+    watched = q;
+    assert_ok(push_id(q, 0, SMALL));
+    watched = NULL;
+    assert_true(changes > 0);
+    assert_ok(take_id(q, 0, SMALL));
+    emmap_queue_close(q);
+    await_no_regions();
+    os_record_to(NULL, NULL);
+}
+
 static void a_killed_holder_leaves_no_trace_for_the_next(void **state) {
     (void)state;
     const char *path = support_path("q");
@@ -604,6 +634,7 @@ int main(int argc, char **argv) {
         TEST(with_multi_os_it_is_one_queue),
         TEST(a_failed_sync_is_told_to_all),
         TEST(a_killed_holder_of_the_lock_is_noticed),
+        TEST(who_takes_over_has_the_lock),
         TEST(a_killed_holder_leaves_no_trace_for_the_next),
         TEST(what_a_killed_claimer_had_comes_back),
         TEST(what_a_killed_claimer_had_comes_back_to_the_next_opener),
