@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "os/os.h"
+#include "store/file.h"
 #include "test/support.h"
 
 enum { FILE_BYTES = 10000 };
@@ -60,10 +61,31 @@ static void sync_of_a_made_file_includes_its_directory_entry(void **state) {
     await_no_regions();
 }
 
+static unsigned syncs_of_a_range(struct emmap_file *file) {
+    os_fail_never(); /* counts from here */
+    assert_ok(emmap_file_sync_range(file, 0, 8));
+    return os_fail_seen(OS_CALL_SYNC);
+}
+
+/* What was written to the file by its other mappings is not in this one. */
+static void a_range_of_a_mapping_with_faults_is_synced_by_the_file(void **state) {
+    (void)state;
+    const char *path = support_path("f");
+    make_file(path, 2 * page_bytes());
+    struct emmap_file *file = must_open(path, RW, 0);
+    assert_ok(emmap_file_write(file, 0, "a", 1));
+    assert_int_equal(syncs_of_a_range(file), 0);
+    assert_true(region_on_fault(region_at(file->region, page_bytes())));
+    assert_int_equal(syncs_of_a_range(file), 1);
+    emmap_file_free(file);
+    await_no_regions();
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(a_failed_sync_stays_failed_until_all_handles_are_closed),
         TEST(sync_of_a_made_file_includes_its_directory_entry),
+        TEST(a_range_of_a_mapping_with_faults_is_synced_by_the_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
