@@ -27,7 +27,8 @@ main() ->
         case Which of
             "file" -> emmap_bench_file:run(Options);
             "scheduler" -> emmap_bench_scheduler:run(Options);
-            "queue" -> emmap_bench_queue:run(Options)
+            "queue" -> emmap_bench_queue:run(Options);
+            "counters" -> emmap_bench_counters:run(Options)
         end,
         halt(0)
     catch

@@ -1,8 +1,7 @@
 %% bench file: bytes, integers and counters beside what they are made of.
 %%
 %% A sample is N calls in a process of its own, N such that it takes a few milliseconds; the empty
-%% loop of the same round is subtracted. A round takes one sample of every case, so that what the
-%% machine does meanwhile meets all of them. What is told is the median over the rounds.
+%% loop of the same round is subtracted. What is told is the median over the rounds.
 -module(emmap_bench_file).
 
 -export([run/1]).
@@ -24,12 +23,10 @@ run(#{quick := Quick, out := Out, work := Work} = Options) ->
     emmap_bench:facts(Work, [{"method", method(Rounds, SampleMs)}]),
     Env = open(filename:join(Work, "file")),
     Samples = samples(Env),
-    emmap_bench:progress("calibrating ~b cases~n", [length(Samples)]),
-    Counted = [{Sample, emmap_bench_sample:calibrate(Sample, SampleMs * 1000000)} || Sample <- Samples],
-    {Taken, Recounted} = lists:mapfoldl(fun(Round, Counts) -> round(Round, Rounds, Counts, SampleMs * 1000000) end,
-                                Counted, lists:seq(1, Rounds)),
+    {Gross, Calls} = emmap_bench_sample:rounds("", Samples, Rounds, SampleMs * 1000000),
+    Taken = [net(In) || In <- Gross],
     Ns = maps:from_list([{Key, emmap_bench:median([maps:get(Key, In) || In <- Taken])}
-                         || {#{key := Key}, _} <- Counted]),
+                         || #{key := Key} <- Samples]),
     Scale = scaling(Taken),
     io:format("Load at the end ~ts~n~n", [emmap_bench:load()]),
     by_size(Ns),
@@ -38,7 +35,7 @@ run(#{quick := Quick, out := Out, work := Work} = Options) ->
     processes(Ns, Scale),
     collections(Env),
     Each = handle_memory(Work),
-    calls(Recounted),
+    calls(Calls),
     emmap_bench:targets("Targets", targets(Ns, Scale, Each)),
     picture(Ns, Out).
 
@@ -154,15 +151,8 @@ raw(#{name := Name}) ->
 
 %%------------------------------------------------------------------------------------- measuring
 
-round(Round, Rounds, Counted, WantedNs) ->
-    emmap_bench:progress("round ~b of ~b~n", [Round, Rounds]),
-    {Taken, Recounted} = lists:unzip([sampled(Sample, N, WantedNs) || {Sample, N} <- Counted]),
-    {_, Loop} = lists:keyfind({nothing, 0, 1}, 1, Taken),
-    {maps:from_list([{Key, net(Key, Ns, Loop)} || {Key, Ns} <- Taken]), Recounted}.
-
-sampled(#{key := Key} = Sample, N, WantedNs) ->
-    {Ns, Next} = emmap_bench_sample:long_enough(Sample, N, WantedNs),
-    {{Key, Ns}, {Sample, Next}}.
+net(#{{nothing, 0, 1} := Loop} = In) ->
+    maps:map(fun(Key, Ns) -> net(Key, Ns, Loop) end, In).
 
 net({nothing, _, _}, Ns, _) -> Ns;
 net({memcpy, _, _}, Ns, _) -> Ns;

@@ -13,14 +13,10 @@ run(#{quick := Quick, out := Out} = Options, Folder) ->
     Rounds = maps:get(rounds, Options, case Quick of true -> 3; false -> 7 end),
     SampleMs = case Quick of true -> 5; false -> 30 end,
     Samples = samples(Quick, [Peer || {Peer, _} <- emmap_bench_peers:missing()], Folder),
-    emmap_bench:progress("calibrating ~b cases~n", [length(Samples)]),
-    Counted = [{Sample, emmap_bench_sample:calibrate(Sample, SampleMs * 1000000)}
-               || Sample <- Samples],
-    {Taken, _} = lists:mapfoldl(fun(Round, Counts) ->
-                                        round(Round, Rounds, Counts, SampleMs * 1000000)
-                                end, Counted, lists:seq(1, Rounds)),
+    {Calls, _} = emmap_bench_sample:rounds("pairs: ", Samples, Rounds, SampleMs * 1000000),
+    Taken = [maps:map(fun({_, _, Many, _}, Ns) -> Ns / Many end, In) || In <- Calls], % a message
     Of = fun(Pick) -> maps:from_list([{Key, Pick([maps:get(Key, In) || In <- Taken])}
-                                      || {#{key := Key}, _} <- Counted]) end,
+                                      || #{key := Key} <- Samples]) end,
     Ns = Of(fun emmap_bench:median/1),
     Scale = scaling(Taken),
     method(Rounds, SampleMs),
@@ -100,16 +96,6 @@ setup(Peer, Shared, Bytes, _) ->
 
 bytes_of(Data) when is_binary(Data) -> byte_size(Data);
 bytes_of(Term) -> erlang:external_size(Term).
-
-round(Round, Rounds, Counted, WantedNs) ->
-    emmap_bench:progress("pairs: round ~b of ~b~n", [Round, Rounds]),
-    {Taken, Recounted} = lists:unzip([sampled(Sample, N, WantedNs) || {Sample, N} <- Counted]),
-    {maps:from_list(Taken), Recounted}.
-
-%% The nanoseconds a message, of one process.
-sampled(#{key := {_, _, Many, _} = Key} = Sample, N, WantedNs) ->
-    {Ns, Next} = emmap_bench_sample:long_enough(Sample, N, WantedNs),
-    {{Key, Ns / Many}, {Sample, Next}}.
 
 %% How many times the work of one process several do, by the median of what each round shows.
 scaling(Taken) ->

@@ -1,7 +1,7 @@
 %% A sample: N calls of one kind, by one process or several at once, and how long they took.
 -module(emmap_bench_sample).
 
--export([calibrate/2, take/2, long_enough/3]).
+-export([rounds/4, calibrate/2, take/2, long_enough/3]).
 -export_type([sample/0]).
 
 %% `setup' runs in the worker, `loop' does N calls in it; it says itself how long they took
@@ -9,6 +9,26 @@
 -type sample() :: #{key := term(), processes := pos_integer(),
                     setup := fun((Worker :: non_neg_integer()) -> term()),
                     loop := fun((N :: non_neg_integer(), term()) -> ok | {took, non_neg_integer()})}.
+
+%% The nanoseconds a call of each, by key, in each of the rounds, and how many calls the last one did. A round
+%% takes one sample of every case, so that what the machine does meanwhile meets all of them.
+-spec rounds(iodata(), [sample()], pos_integer(), pos_integer()) ->
+    {[#{Key :: term() => float()}], Calls :: [{sample(), pos_integer()}]}.
+rounds(What, Samples, Rounds, WantedNs) ->
+    emmap_bench:progress("~tscalibrating ~b cases~n", [What, length(Samples)]),
+    Counted = [{Sample, calibrate(Sample, WantedNs)} || Sample <- Samples],
+    lists:mapfoldl(fun(Round, Counts) ->
+                           emmap_bench:progress("~tsround ~b of ~b~n", [What, Round, Rounds]),
+                           round(Counts, WantedNs)
+                   end, Counted, lists:seq(1, Rounds)).
+
+round(Counted, WantedNs) ->
+    {Taken, Recounted} = lists:unzip([sampled(Sample, N, WantedNs) || {Sample, N} <- Counted]),
+    {maps:from_list(Taken), Recounted}.
+
+sampled(#{key := Key} = Sample, N, WantedNs) ->
+    {Ns, Next} = long_enough(Sample, N, WantedNs),
+    {{Key, Ns}, {Sample, Next}}.
 
 %% How many calls take about that long.
 -spec calibrate(sample(), pos_integer()) -> pos_integer().

@@ -17,6 +17,10 @@ LIB_SOURCES := \
 	core/stripes.c \
 	store/birth.c \
 	store/counters.c \
+	store/counters_names.c \
+	store/counters_open.c \
+	store/counters_text.c \
+	store/simple_counters.c \
 	store/file.c \
 	store/file_atomic.c \
 	store/file_memory.c \
@@ -46,6 +50,8 @@ NIF_SOURCES := \
 	nif/nif.c \
 	nif/nif_atomic.c \
 	nif/nif_counters.c \
+	nif/nif_counters_text.c \
+	nif/nif_simple_counters.c \
 	nif/nif_etf.c \
 	nif/nif_etf_atom.c \
 	nif/nif_etf_decode.c \
@@ -60,6 +66,7 @@ NIF_SOURCES := \
 
 CLI_SOURCES := \
 	cli/main.c \
+	cli/counters.c \
 	cli/dump.c \
 	cli/info.c \
 	cli/queue.c \

@@ -4,7 +4,7 @@
 
 -export([main/1]).
 %% Called in the other VMs:
--export([edit/3, private_edit/3, write_records/2, number_messages/1, fill_disk/1, process_orders/1]).
+-export([edit/3, private_edit/3, write_records/2, number_messages/1, take_orders/3, fill_disk/1, process_orders/1]).
 
 -define(PLACE, 1000000).
 -define(RECORD, 64).
@@ -17,6 +17,7 @@ main([Folder, ReadAt, Command, Colour]) ->
     private_map(File),
     killed_vm(filename:join(Folder, "records")),
     sequence_counters(filename:join(Folder, "counters"), Command),
+    named_counters(filename:join(Folder, "sales")),
     truncated_file(File),
     full_disk(Folder),
     transactions(filename:join(Folder, "shop")),
@@ -102,6 +103,77 @@ live(Command, File) ->
     "{\"file\":" ++ _ = Line = os:cmd(Command ++ " info --json '" ++ File ++ "'"),
     [_, Values] = string:split(Line, "\"counters\":"),
     "..." ++ Values.
+
+%% Each VM keeps a book of the numbers that it was given; its start says how many orders it has
+%% acknowledged.
+named_counters(File) ->
+    title("Counters with names"),
+    Most = 1000000,
+    {ok, C} = emmap_counters:open(File, sales()),
+    ok = emmap_counters:put(C, "order number", 1),
+    {FirstBook, SecondBook} = {book(File ++ ".first", Most), book(File ++ ".second", Most)},
+    {Vm, Pid} = start_vm(),
+    peer:cast(Vm, ?MODULE, take_orders, [File, File ++ ".first", Most]),
+    say("OS process ~s takes orders: a number of its own for each, and the counters; this VM sees them:", [Pid]),
+    wait_for(fun() -> acknowledged(FirstBook) > 20000 end),
+    #{<<"order number">> := Number, <<"orders">> := Seen, <<"revenue">> := _, <<"largest">> := _} = Live =
+        emmap_counters:to_map(C),
+    true = Seen > 20000 andalso Number > Seen,
+    say("  > emmap_counters:to_map(C).~n    ~0tp", [Live]),
+    [] = os:cmd("kill -9 " ++ binary_to_list(Pid)),
+    wait_for(fun() -> not is_process_alive(Vm) end),
+    Acknowledged = acknowledged(FirstBook),
+    Counted = emmap_counters:get(C, orders),
+    true = Counted >= Seen andalso Counted < Most,
+    true = Counted - Acknowledged =:= 0 orelse Counted - Acknowledged =:= 1,
+    {Given, Cents} = {given(FirstBook, 1, Most), emmap_counters:get(C, revenue)},
+    true = lists:member(Cents, [revenue(lists:sublist(Given, N)) || N <- [Acknowledged, Counted]]),
+    say("killed with -9: it has acknowledged ~b orders, the counter says ~b", [Acknowledged, Counted]),
+    {Second, SecondPid} = start_vm(),
+    More = 20000,
+    ok = peer:call(Second, ?MODULE, take_orders, [File, File ++ ".second", More], 60000),
+    peer:stop(Second),
+    All = Given ++ given(SecondBook, 1, Most),
+    true = length(All) =:= length(Given) + More andalso lists:usort(All) =:= All,
+    {OrdersNow, CentsNow} = {Counted + More, Cents + revenue(given(SecondBook, 1, Most))},
+    #{<<"orders">> := OrdersNow, <<"revenue">> := CentsNow, <<"order number">> := Next,
+      <<"largest">> := Largest} = Now = emmap_counters:to_map(C),
+    true = Next > lists:last(All) andalso Largest =:= lists:max([cents(N) || N <- All]),
+    say("OS process ~s has taken ~b more. The counters:", [SecondPid, More]),
+    [io:format("      ~-13ts ~10b    ~ts~n", [Name, maps:get(Name, Now), Says])
+     || {Name, Says} <- [{<<"orders">>, "before and after the kill"},
+                         {<<"revenue">>, "cents"},
+                         {<<"largest">>, "cents, of one order"},
+                         {<<"order number">>, "the next one"}]],
+    say("~b numbers were given, from ~b to ~b, in rising order: none twice",
+        [length(All), hd(All), lists:last(All)]),
+    ok = emmap:close(FirstBook),
+    ok = emmap:close(SecondBook),
+    ok = emmap_counters:close(C).
+
+sales() ->
+    [{orders, #{kind => counter}}, {revenue, #{kind => counter, unit => "cents"}},
+     {largest, #{unit => "cents"}}, "order number"].
+
+book(File, Most) ->
+    {ok, Book, _} = emmap:open(File, [create, write, shared, {size, (Most + 1) * 8}]),
+    Book.
+
+%% The numbers in it, the first one's first.
+given(Book, I, Most) when I =< Most ->
+    case emmap:pread(Book, I * 8, 8) of
+        {ok, <<0:64>>} -> [];
+        {ok, <<Number:64>>} -> [Number | given(Book, I + 1, Most)]
+    end;
+given(_Book, _I, _Most) ->
+    [].
+
+revenue(Numbers) ->
+    lists:sum([cents(Number) || Number <- Numbers]).
+
+%% What an order brings follows from its number, so that the sum can be checked.
+cents(Number) ->
+    100 + Number * 7919 rem 9973.
 
 truncated_file(File) ->
     title("A truncation under the VM's feet"),
@@ -223,6 +295,22 @@ number_message(Counters) ->
     {ok, Last} = emmap:inc_counter(Counters, 0),
     {ok, Last} = emmap:set_counter(Counters, 1, Last + 1),
     number_message(Counters).
+
+take_orders(File, BookFile, Most) ->
+    {ok, C} = emmap_counters:open(File, sales()),
+    {ok, Book, _} = emmap:open(BookFile, [write, shared]),
+    take_order(C, Book, 1, Most).
+
+take_order(C, Book, I, Most) when I =< Most ->
+    Number = emmap_counters:allocate(C, "order number", 1),
+    ok = emmap:pwrite(Book, I * 8, <<Number:64>>),
+    ok = emmap_counters:add(C, orders, 1),
+    ok = emmap_counters:add(C, revenue, cents(Number)),
+    _ = emmap_counters:max(C, largest, cents(Number)),
+    ok = emmap:pwrite(Book, 0, <<I:64>>),
+    take_order(C, Book, I + 1, Most);
+take_order(_C, _Book, _I, _Most) ->
+    ok.
 
 %% Counter 0: tries that failed; counter 1: orders that were in the ledger already.
 process_orders(Folder) ->

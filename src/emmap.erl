@@ -482,8 +482,8 @@ open_counters(File) ->
         Counters -> Counters
     end.
 
-%% @doc Opens a file of `N' counters, indexed from 0, or makes it, with zeros; 0 opens an existing
-%% file with whatever count it has. The counters survive the VM, and are shared with all who open
+%% @doc Opens a file of `N' counters, numbered from 0 (those of {@link emmap_counters} are numbered from 1), or
+%% makes it, with zeros; 0 opens an existing file with whatever count it has. The counters survive the VM, and are shared with all who open
 %% the file: Erlang, C, version 2.1.3.
 %%
 %% Raises `{emmap, foreign}' for a file of another kind, `{emmap, corrupt}' for a damaged one,
@@ -501,7 +501,7 @@ counters_native(File, N) ->
         error ->
             {badarg, 1, not_a_name};
         Name ->
-            case emmap_nif:counters_open(Name, N) of
+            case emmap_nif:simple_counters_open(Name, N) of
                 {ok, Handle, Count} -> {?IS_HANDLE(Handle), Count};
                 Error -> Error
             end

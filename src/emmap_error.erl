@@ -35,6 +35,16 @@ words(not_a_count) -> "not a number of counters";
 words(not_a_position) -> "not a position";
 words(not_counters) -> "not what open_counters answers";
 words(no_counter) -> "there is no such counter";
+words(no_counters) -> "not what emmap_counters:open answers";
+words(not_an_index) -> "neither the number nor the name of a counter";
+words(not_signed) -> "not a signed integer of 64 bits";
+words(not_unsigned) -> "not an unsigned integer of 64 bits";
+words(not_positive) -> "not a positive integer of 64 bits";
+words(read_only) -> "the counters were opened for reading only";
+words(striped) -> "the counters are striped: they have get, put, add and sub only";
+words({twice, Name}) -> io_lib:format("the name ~ts is given twice", [Name]);
+words({not_a_counter, Term}) ->
+    io_lib:format("not a name, of 1 to 255 bytes of UTF-8, or {Name, Map}: ~tP", [Term, 12]);
 words(not_places) -> "not a proper list of {Offset, Length} or {Offset, Data}";
 words(not_iodata) -> "not a binary or a list of binaries and bytes";
 words(past_end) -> "the data reaches past the end of the mapped file";

@@ -7,13 +7,17 @@
          file_pwrite_dirty/3, file_write_dirty/2, file_read/2, file_read_line/1, file_write/2,
          file_position/3, file_truncate/1, file_allocate/3, file_advise/4, file_handle_info/1,
          file_add/3, file_sub/3, file_and/3, file_or/3, file_xor/3, file_exchange/3, file_cas/4,
-         file_load/2, file_store/3, counters_open/2,
+         file_load/2, file_store/3, simple_counters_open/2,
          etf_encode/2, etf_encode_dirty/2, etf_decode/2, etf_decode_dirty/2,
          queue_open/7, queue_close/1, queue_push/2, queue_push_deflated/2, queue_push_many/3,
          queue_take/1, queue_take_many/3, queue_claim/1, queue_ack/1, queue_return/1,
          queue_lose/1, queue_peek/4, queue_length/1, queue_erase/1, queue_set_max/2, queue_flush/1,
          queue_info/1, queue_unlinked/1, queue_sync_join/1, queue_sync_leave/2,
-         queue_interval/2]).
+         queue_interval/2,
+         counters_open/4, counters_close/1, counters_get/2, counters_put/3, counters_add/3,
+         counters_add_get/3, counters_exchange/3, counters_max/3, counters_min/3,
+         counters_compare_exchange/4, counters_allocate/3, counters_sync/1, counters_info/1,
+         counters_names/1, counters_text/1]).
 -export_type([handle/0, badarg/0]).
 
 -nifs([file_open/4, file_close/1, file_resize/2, file_pread/3, file_pwrite/3, file_flush/1,
@@ -21,13 +25,17 @@
        file_pwrite_dirty/3, file_write_dirty/2, file_read/2, file_read_line/1, file_write/2,
        file_position/3, file_truncate/1, file_allocate/3, file_advise/4, file_handle_info/1,
        file_add/3, file_sub/3, file_and/3, file_or/3, file_xor/3, file_exchange/3, file_cas/4,
-       file_load/2, file_store/3, counters_open/2,
+       file_load/2, file_store/3, simple_counters_open/2,
        etf_encode/2, etf_encode_dirty/2, etf_decode/2, etf_decode_dirty/2,
        queue_open/7, queue_close/1, queue_push/2, queue_push_deflated/2, queue_push_many/3,
        queue_take/1, queue_take_many/3, queue_claim/1, queue_ack/1, queue_return/1,
        queue_lose/1, queue_peek/4, queue_length/1, queue_erase/1, queue_set_max/2, queue_flush/1,
        queue_info/1, queue_unlinked/1, queue_sync_join/1, queue_sync_leave/2,
-       queue_interval/2]).
+       queue_interval/2,
+       counters_open/4, counters_close/1, counters_get/2, counters_put/3, counters_add/3,
+       counters_add_get/3, counters_exchange/3, counters_max/3, counters_min/3,
+       counters_compare_exchange/4, counters_allocate/3, counters_sync/1, counters_info/1,
+       counters_names/1, counters_text/1]).
 -on_load(init/0).
 
 -type handle() :: reference().
@@ -163,9 +171,9 @@ file_load(_Handle, _Off) -> erlang:nif_error(not_loaded).
     ok | {error, atom()} | badarg().
 file_store(_Handle, _Off, _Value) -> erlang:nif_error(not_loaded).
 
--spec counters_open(binary(), term()) ->
+-spec simple_counters_open(binary(), term()) ->
     {ok, handle(), pos_integer()} | {error, atom()} | badarg().
-counters_open(_Name, _Count) -> erlang:nif_error(not_loaded).
+simple_counters_open(_Name, _Count) -> erlang:nif_error(not_loaded).
 
 -spec handles() ->
     [{binary(), non_neg_integer(), shared | private, read | read_write, non_neg_integer()}].
@@ -259,3 +267,51 @@ queue_sync_leave(_Handle, _Ref) -> erlang:nif_error(not_loaded).
 
 -spec queue_interval(handle(), non_neg_integer()) -> ok | failed().
 queue_interval(_Handle, _Ms) -> erlang:nif_error(not_loaded).
+
+-spec counters_open(binary(), non_neg_integer(), non_neg_integer(),
+                    non_neg_integer() | [{binary(), binary(), binary(), counter | gauge}]) ->
+    {ok, handle()} | failed().
+counters_open(_Name, _Flags, _Mode, _Asked) -> erlang:nif_error(not_loaded).
+
+-spec counters_close(term()) -> ok | badarg().
+counters_close(_Handle) -> erlang:nif_error(not_loaded).
+
+-spec counters_get(term(), term()) -> integer() | failed().
+counters_get(_Handle, _Index) -> erlang:nif_error(not_loaded).
+
+-spec counters_put(term(), term(), term()) -> ok | failed().
+counters_put(_Handle, _Index, _Value) -> erlang:nif_error(not_loaded).
+
+-spec counters_add(term(), term(), term()) -> ok | failed().
+counters_add(_Handle, _Index, _By) -> erlang:nif_error(not_loaded).
+
+-spec counters_add_get(term(), term(), term()) -> integer() | failed().
+counters_add_get(_Handle, _Index, _By) -> erlang:nif_error(not_loaded).
+
+-spec counters_exchange(term(), term(), term()) -> integer() | failed().
+counters_exchange(_Handle, _Index, _New) -> erlang:nif_error(not_loaded).
+
+-spec counters_max(term(), term(), term()) -> integer() | failed().
+counters_max(_Handle, _Index, _Value) -> erlang:nif_error(not_loaded).
+
+-spec counters_min(term(), term(), term()) -> integer() | failed().
+counters_min(_Handle, _Index, _Value) -> erlang:nif_error(not_loaded).
+
+-spec counters_compare_exchange(term(), term(), term(), term()) -> ok | integer() | failed().
+counters_compare_exchange(_Handle, _Index, _Expected, _New) -> erlang:nif_error(not_loaded).
+
+-spec counters_allocate(term(), term(), term()) -> integer() | failed().
+counters_allocate(_Handle, _Index, _N) -> erlang:nif_error(not_loaded).
+
+-spec counters_sync(term()) -> ok | failed().
+counters_sync(_Handle) -> erlang:nif_error(not_loaded).
+
+-spec counters_info(term()) -> {ok, emmap_counters:info()} | failed().
+counters_info(_Handle) -> erlang:nif_error(not_loaded).
+
+-spec counters_names(term()) ->
+    {ok, [{binary(), binary(), binary(), counter | gauge}]} | failed().
+counters_names(_Handle) -> erlang:nif_error(not_loaded).
+
+-spec counters_text(term()) -> {ok, binary()} | failed().
+counters_text(_Handle) -> erlang:nif_error(not_loaded).

@@ -3,6 +3,8 @@
 
 -include_lib("eunit/include/eunit.hrl").
 
+-export([command/0, run/2]). % for the parts of the command that have a module of their own
+
 -import(emmap_test_lib, [with_dir/1, new_file/3, write_at/3, snapshot/1, pattern/1]).
 
 -define(DATA_OFF, 131072).
@@ -242,7 +244,7 @@ each_command_has_help(Command, _Dir) ->
          {0, ["Usage: emmap " ++ Usage | _]} = run(Command, [Name, "--help"]),
          ?assert(lists:prefix(Name, Usage)),
          ?assert(lists:any(fun(L) -> lists:prefix("  emmap " ++ Usage, L) end, Help))
-     end || Name <- ["info", "verify", "dump"]].
+     end || Name <- ["info", "verify", "dump", "counters"]].
 
 other_files_are_told_as_ever(Command, Dir) ->
     Plain = new_file(Dir, "plain", pattern(5000)),

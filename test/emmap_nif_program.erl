@@ -209,7 +209,7 @@ is_valid(file_read_line, _, {ok, Bin}) -> is_binary(Bin);
 is_valid(Function, _, eof) -> lists:member(Function, [file_pread, file_read, file_read_line]);
 is_valid(file_open, _, {ok, Ref, #{exist := Existed, size := Size}}) ->
     is_reference(Ref) andalso is_boolean(Existed) andalso is_integer(Size);
-is_valid(counters_open, _, {ok, Ref, N}) -> is_reference(Ref) andalso is_integer(N) andalso N > 0;
+is_valid(simple_counters_open, _, {ok, Ref, N}) -> is_reference(Ref) andalso is_integer(N) andalso N > 0;
 is_valid(stats, _, Map) -> is_map(Map);
 is_valid(handles, _, List) -> is_list(List);
 is_valid(error_message, _, Text) -> is_binary(Text) orelse Text =:= undefined;
@@ -248,6 +248,13 @@ is_valid(queue_unlinked, _, {true, Name}) -> is_binary(Name);
 is_valid(queue_unlinked, _, false) -> true;
 is_valid(queue_sync_join, _, {wait, Ref}) -> is_reference(Ref);
 is_valid(queue_sync_leave, _, Is) when is_boolean(Is) -> true;
+is_valid(counters_open, _, {ok, Ref}) -> is_reference(Ref);
+is_valid(counters_info, _, {ok, Map}) -> is_map(Map);
+is_valid(counters_names, _, {ok, List}) -> is_list(List);
+is_valid(Function, _, N) when is_integer(N) ->
+    lists:member(Function, [counters_get, counters_add_get, counters_exchange, counters_max,
+                            counters_min, counters_compare_exchange, counters_allocate])
+        andalso N >= -(1 bsl 63) andalso N < 1 bsl 64;
 is_valid(Function, _, again) -> lists:prefix("queue_", atom_to_list(Function));
 is_valid(_, _, ok) -> true;
 is_valid(_, _, _) -> false.
@@ -289,7 +296,7 @@ calls() ->
      {emmap_nif, file_cas, [file, off, integer, integer]},
      {emmap_nif, file_load, [file, off]},
      {emmap_nif, file_store, [file, off, integer]},
-     {emmap_nif, counters_open, [name, len]},
+     {emmap_nif, simple_counters_open, [name, len]},
      {emmap_nif, etf_encode, [any, integer]},
      {emmap_nif, etf_encode_dirty, [any, integer]},
      {emmap_nif, etf_decode, [external, safe]},
@@ -365,7 +372,27 @@ calls() ->
      {emmap_queue, is_empty, [q]},
      {emmap_queue, length, [q]},
      {emmap_queue, bytes, [q]},
-     {emmap_queue, erase, [q]}}.
+     {emmap_queue, erase, [q]},
+     {emmap_nif, counters_open, [name, counters_flags, mode, asked]},
+     {emmap_nif, counters_close, [cs]},
+     {emmap_nif, counters_get, [cs, index]},
+     {emmap_nif, counters_put, [cs, index, integer]},
+     {emmap_nif, counters_add, [cs, index, integer]},
+     {emmap_nif, counters_add_get, [cs, index, integer]},
+     {emmap_nif, counters_exchange, [cs, index, integer]},
+     {emmap_nif, counters_max, [cs, index, integer]},
+     {emmap_nif, counters_min, [cs, index, integer]},
+     {emmap_nif, counters_compare_exchange, [cs, index, integer, integer]},
+     {emmap_nif, counters_allocate, [cs, index, integer]},
+     {emmap_nif, counters_sync, [cs]},
+     {emmap_nif, counters_info, [cs]},
+     {emmap_nif, counters_names, [cs]},
+     {emmap_counters, open, [name, names, counters_options]},
+     {emmap_counters, sub, [cs, index, integer]},
+     {emmap_counters, compare_exchange, [cs, index, integer, integer]},
+     {emmap_counters, allocate, [cs, index, integer]},
+     {emmap_counters, info, [cs]},
+     {emmap_counters, to_map, [cs]}}.
 
 %%------------------------------------------------------------------------------------- arguments
 
@@ -378,6 +405,8 @@ argument(Kind, S0) ->
     bounded(Kind, Term, S).
 
 %% Whatever it is, it does no harm.
+bounded(Kind, N, S) when Kind =:= asked, is_integer(N); Kind =:= names, is_integer(N) ->
+    {counted(N), S};
 bounded(Kind, Term, S) when Kind =:= len; Kind =:= interval; Kind =:= count; Kind =:= size,
                             Term =/= grow ->
     {bounded(Term), S};
@@ -394,6 +423,10 @@ bounded(_, Term, S) -> {Term, S}.
 
 bounded(N) when is_integer(N), N > ?MOST_BYTES, N < 1 bsl 47 -> N rem ?MOST_BYTES;
 bounded(Term) -> Term.
+
+%% A counter takes up to 2 KiB of its file.
+counted(N) when N > 1000, N < 1 bsl 36 -> N rem 1000;
+counted(N) -> N.
 
 bounded_options([Option | More]) -> [bounded_options(Option) | bounded_options(More)];
 bounded_options({max_inc_size, N}) when is_integer(N) -> {max_inc_size, N rem ?MOST_BYTES};
@@ -424,7 +457,8 @@ wanted(any, _, S) -> any(S);
 wanted(file, B, S) when B < 160 -> made({file, B rem 17}, S);
 wanted(queue, B, S) when B < 160 -> made({queue, B rem 9}, S);
 wanted(claim, B, S) when B < 64 -> made({claim, B rem 2}, S);
-wanted(Kind, B, #{kept := Kept} = S) when Kind =:= file; Kind =:= queue; Kind =:= claim ->
+wanted(cs, B, S) when B < 160 -> made({cs, B rem 10}, S);
+wanted(Kind, B, #{kept := Kept} = S) when Kind =:= file; Kind =:= queue; Kind =:= claim; Kind =:= cs ->
     case Kept of
         [] -> made({file, 0}, S);
         _ -> {lists:nth(1 + B rem length(Kept), Kept), S}
@@ -451,6 +485,25 @@ wanted(boolean, B, S) -> {B rem 2 =:= 0, S};
 wanted(safe, B, S) -> {B rem 2 =:= 0, S};
 wanted(flags, B, S) when B < 150 -> {B rem 64 bor 1, S};
 wanted(flags, B, S) -> integer(B, S);
+wanted(counters_flags, B, S) when B < 176 -> {B rem 8 bor B rem 4 bsl 8 bor B rem 16 div 8 bsl 10, S};
+wanted(counters_flags, B, S) -> integer(B, S);
+wanted(index, B, S) when B < 100 -> {1 + B rem 9, S};
+wanted(index, B, S) when B < 176 -> {element(1 + B rem tuple_size(indexes()), indexes()), S};
+wanted(index, B, S) -> integer(B, S);
+wanted(asked, B, S) when B < 100 -> {B rem 12, S};
+wanted(asked, B, S) when B < 176 -> {[asked(N) || N <- lists:seq(1, B rem 6)], S};
+wanted(asked, _, S0) ->
+    {Text, S} = some_bytes(S0),
+    {[{Text, <<"u">>, Text, gauge}], S};
+wanted(names, B, S) when B < 100 -> {B rem 12, S};
+wanted(names, _, S0) ->
+    {B, S} = byte(S0),
+    Some = {a, <<"b">>, "c", {d, #{kind => counter}}, {e, #{help => "h", unit => <<"u">>}}, {f, #{g => h}},
+            '', a},
+    {[element(1 + N rem tuple_size(Some), Some) || N <- lists:seq(B rem 8, B rem 8 + B rem 5)], S};
+wanted(counters_options, B, S) ->
+    Some = {read, padded, striped, force, {signed, false}, {mode, 8#600}, {read, false}, other},
+    {[element(1 + (B + N) rem tuple_size(Some), Some) || N <- lists:seq(1, B rem 3)], S};
 wanted(whence, B, S) -> {lists:nth(1 + B rem 3, [bof, cur, eof]), S};
 wanted(location, B, S0) ->
     {N, S} = integer(B, S0),
@@ -491,6 +544,16 @@ wanted(queue_options, B, S0) ->
 
 each(Make, N, S) ->
     lists:mapfoldl(fun(_, S0) -> {B, S1} = byte(S0), Make(B, S1) end, S, lists:seq(1, N)).
+
+indexes() ->
+    {a, b, c, e, <<"a">>, <<"b">>, <<"c">>, "a", "b", 'h\x{e4}', <<"h\x{e4}"/utf8>>, "\x{1F600}",
+     list_to_atom(lists:duplicate(255, 16#1F600)), binary:copy(<<"a">>, 100000), [a], [$a | b], <<255>>,
+     <<"a", 1:1>>}.
+
+asked(N) -> element(N, {{<<"a">>, <<>>, <<>>, gauge}, {<<"b">>, <<"s">>, <<"help">>, counter},
+                        {<<"h\x{e4}"/utf8>>, <<>>, <<>>, counter},
+                        {<<"\x{1F600}"/utf8>>, <<>>, binary:copy(<<"h">>, 623), gauge},
+                        {<<"a">>, <<"twice">>, <<>>, gauge}}).
 
 names() ->
     {<<"f0">>, <<"f1">>, <<"f2">>, <<"q0">>, <<"q1">>, <<"c0">>, <<"new">>, "f0", "q0", <<>>, <<".">>,
@@ -550,7 +613,7 @@ make({file, 10}, S) -> open("f0", 0, 0, [], S);
 make({file, 11}, S) -> open("f0", 5000, 6000, [write, shared, nolock], S);
 make({file, 12}, S) -> open("f4", 0, 100000, [write, shared, sparse, fit], S);
 make({file, 13}, #{dir := Dir} = S) ->
-    {handle(emmap_nif:counters_open(<<Dir/binary, "/c0">>, 8)), S};
+    {handle(emmap_nif:simple_counters_open(<<Dir/binary, "/c0">>, 8)), S};
 make({file, 14}, S0) ->
     {Handle, #{dir := Dir} = S} = open("f5", 0, 0, [write, shared], S0),
     _ = file:delete(filename:join(Dir, "f5")),
@@ -589,7 +652,31 @@ make({q, N}, #{dir := Dir} = S) ->
     case emmap_queue:open(Name, Options#{lock_timeout => 20}) of
         {ok, Q} -> _ = emmap_queue:push_many(Q, [1, <<"two">>]), {Q, S};
         Error -> {Error, S}
-    end.
+    end;
+make({cs, 0}, S) -> open_counters("c1", 1, 8, S);
+make({cs, 1}, S) -> open_counters("c1", 3, 5, S);
+make({cs, 2}, S) -> open_counters("c2", 1, [asked(N) || N <- [1, 2, 3, 4]], S);
+make({cs, 3}, S0) ->
+    {_, S} = made({cs, 2}, S0),
+    open_counters("c2", 2, 0, S);
+make({cs, 4}, S) -> open_counters("c3", 1 bor 1 bsl 8, 300, S);
+make({cs, 5}, S) -> open_counters("c4", 1 bor 1 bsl 10, 9, S);
+make({cs, 6}, S0) ->
+    {Handle, S} = open_counters("c1", 1, 8, S0),
+    _ = emmap_nif:counters_close(Handle),
+    {Handle, S};
+make({cs, 7}, S0) ->
+    {Handle, #{dir := Dir} = S} = open_counters("c5", 1, [asked(N) || N <- [1, 2, 3, 4]], S0),
+    cut(filename:join(Dir, "c5"), 4096),
+    {Handle, S};
+make({cs, 8}, S0) -> % a simple one
+    {_, S} = made({file, 13}, S0),
+    open_counters("c0", 0, 0, S);
+make({cs, 9}, S0) -> % a copy, which is opened as after a power cut
+    {Handle, #{dir := Dir} = S} = open_counters("c6", 1 bor 1 bsl 9, 9, S0),
+    _ = [catch emmap_nif:counters_allocate(Handle, N, 5) || N <- [1, 9]],
+    _ = file:copy(<<Dir/binary, "/c6">>, <<Dir/binary, "/c7">>),
+    open_counters("c7", 0, 0, S).
 
 open(Name, Off, Len, Options, #{dir := Dir} = S) ->
     File = <<Dir/binary, "/", (list_to_binary(Name))/binary>>,
@@ -601,6 +688,11 @@ open_queue(Name, Flags, Safe, #{dir := Dir} = S) ->
     File = <<Dir/binary, "/", (list_to_binary(Name))/binary>>,
     {handle(emmap_nif:queue_open(File, Flags, 0, 100000, 0, 0, Safe)), S}.
 
+open_counters(Name, Flags, Asked, #{dir := Dir} = S) ->
+    File = <<Dir/binary, "/", (list_to_binary(Name))/binary>>,
+    {handle(emmap_nif:counters_open(File, Flags, 0, Asked)), S}.
+
+handle({ok, Handle}) -> Handle;
 handle({ok, Handle, _}) -> Handle;
 handle(Error) -> Error.
 
@@ -640,7 +732,7 @@ a_size(S0) ->
 own_name(#{dir := Dir} = S0) ->
     {B, S} = byte(S0),
     Names = {"f0", "f1", "f2", "f3", "f4", "f5", "q0", "q1", "q2", "q3", "q4", "q5", "q6", "q7", "q8",
-             "q9", "c0", "new"},
+             "q9", "c0", "new", "c1", "c2", "c3", "c4", "c5", "c6", "c7"},
     {<<Dir/binary, "/", (list_to_binary(element(1 + B rem tuple_size(Names), Names)))/binary>>, S}.
 
 external(B, S0) when B < 60 ->

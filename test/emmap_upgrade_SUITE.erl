@@ -60,13 +60,15 @@ upgrade_through(Versions, File) ->
     Bytes = pattern(16 * Page),
     ok = file:write_file(File, Bytes),
     First = use_handles([], File, Bytes),
-    Handles = lists:foldl(fun(Version, Handles) ->
+    Counters = count(File, []),
+    {Handles, Last} = lists:foldl(fun(Version, {Handles, Counting}) ->
         load_version(Version),
         More = use_handles(Handles, File, Bytes),
         true = code:soft_purge(emmap_nif), % the old code is gone, the library must not be
         [erlang:garbage_collect(Pid) || Pid <- processes()],
-        use_handles(More, File, Bytes)
-    end, First, Versions),
+        {use_handles(More, File, Bytes), count(File, Counting)}
+    end, {First, Counters}, Versions),
+    [?assertEqual(ok, emmap_counters:close(C)) || C <- Last],
     after_upgrade(Handles, File, Bytes, Page).
 
 load_version(same) ->
@@ -82,7 +84,7 @@ load_modules() ->
     [begin
          code:purge(Module),
          ?assertEqual({module, Module}, code:load_file(Module))
-     end || Module <- [emmap_nif, emmap_error, emmap]].
+     end || Module <- [emmap_nif, emmap_error, emmap, emmap_counters]].
 
 %% Uses those that are open, and opens one more of each kind with a direct binary.
 use_handles(Handles, File, Bytes) ->
@@ -98,6 +100,17 @@ use_handles(Handles, File, Bytes) ->
     {ok, Copying, _} = emmap:open(File, [write, shared]),
     {ok, Binary} = emmap:pread(New, 0, byte_size(Bytes)),
     [{New, Binary}, {Copying, Bytes} | Handles].
+
+%% Counts by each handle, one more than before: by number, by name, and by allocation.
+count(File, Before) ->
+    {ok, New} = emmap_counters:open(File ++ ".counters", [hits, ids]),
+    Counting = [New | Before],
+    Sum = length(Counting) * (length(Counting) - 1) div 2,
+    ?assertEqual([Sum + N || N <- lists:seq(1, length(Counting))],
+                 [emmap_counters:add_get(C, hits, 1) || C <- Counting]),
+    ?assertEqual([Sum + N || N <- lists:seq(0, length(Counting) - 1)],
+                 [emmap_counters:allocate(C, 2, 1) || C <- Counting]),
+    Counting.
 
 %% The fault handler, the background thread and the counts are still those of the first version.
 after_upgrade(Handles, File, Bytes, Page) ->

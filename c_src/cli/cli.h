@@ -13,6 +13,7 @@ enum cli_status { CLI_OK = 0, CLI_DAMAGED = 1, CLI_FAILED = 2, CLI_USAGE = 2 };
 enum cli_status cli_info(int argc, char **argv);
 enum cli_status cli_verify(int argc, char **argv);
 enum cli_status cli_dump(int argc, char **argv);
+enum cli_status cli_counters(int argc, char **argv);
 
 /* ------------------------------------------------------------------------------------- words.c */
 

@@ -12,13 +12,19 @@ static const struct {
     {"info", "info [--json] FILE...", "what a file is", cli_info},
     {"verify", "verify [--json] FILE...", "read all of a queue: is it sound?", cli_verify},
     {"dump", "dump [--json] [--limit N] FILE", "the messages of a queue", cli_dump},
+    {"counters", "counters [--json] [--watch [SECONDS] [--count N]] [--prometheus] FILE",
+     "names and values of counters", cli_counters},
 };
-enum { COMMANDS = sizeof commands / sizeof *commands };
+enum { COMMANDS = sizeof commands / sizeof *commands, USAGE_COLUMNS = 32 };
 
 static void help(FILE *to) {
     fputs("emmap: look into mapped files\n\nUsage:\n", to);
-    for (size_t i = 0; i < COMMANDS; i++)
-        fprintf(to, "  emmap %-32s %s\n", commands[i].usage, commands[i].what);
+    for (size_t i = 0; i < COMMANDS; i++) {
+        const bool is_long = strlen(commands[i].usage) > USAGE_COLUMNS;
+        fprintf(to, "  emmap %-*s", USAGE_COLUMNS, commands[i].usage);
+        if (is_long) fprintf(to, "\n        %*s", USAGE_COLUMNS, "");
+        fprintf(to, " %s\n", commands[i].what);
+    }
     fputs("  emmap COMMAND --help | --help | --version\n\n"
           "No command changes a file, and each may be used on one that is in use.\n\n"
           "Exit status: 0; 1: a file is damaged; 2: it cannot be read, or the command line is "

@@ -11,6 +11,7 @@
     X(EAGAIN, eagain, "resource temporarily unavailable")                    \
     X(EBADF, ebadf, "bad file descriptor")                                   \
     X(EBUSY, ebusy, "the file is busy")                                      \
+    X(EDOM, edom, "there is no such counter")                                \
     X(EDQUOT, edquot, "disk quota exceeded")                                 \
     X(EEXIST, eexist, "the file already exists")                             \
     X(EFBIG, efbig, "larger than a file can be here")                        \

@@ -32,31 +32,32 @@ extern "C" {
 /* ---------------------------------------------------------------------------------- errors */
 
 /* Our own reasons, beside errno's: code, name (the Erlang atom), message. */
-#define EMMAP_ERRORS(X)                                                                          \
-    X(CLOSED, closed, "the handle is closed")                                                    \
-    X(TRUNCATED, truncated,                                                                      \
-      "the file no longer reaches this place: it was truncated while mapped")                    \
-    X(FIXED_SIZE, fixed_size, "the handle was opened with fixed_size")                           \
-    X(SIZE_MISMATCH, size_mismatch,                                                              \
-      "the file has another size than the length asked for, "                                    \
-      "and fit was not given")                                                                   \
-    X(SIZE_MISSING, size_missing, "a new file needs a length: a length argument or {size, N}")   \
-    X(NETWORK_FS, network_fs, "the file lies on a network file system, and force was not given") \
-    X(BUSY, busy, "another OS process has been changing the file's size for too long")           \
-    X(PAST_END, past_end, "the range reaches past the end of the mapped file")                   \
-    X(NOTSUP, enotsup, "this system has no such thing")                                          \
-    X(ALIGNMENT, alignment, "an integer must lie on an 8-byte boundary of the file")             \
-    X(FOREIGN, foreign, "the file is of another kind")                                           \
-    X(CORRUPT, corrupt, "the file is damaged")                                                   \
-    X(FULL, full, "the queue has no room for it: max_size, or fixed_size")                       \
-    X(TOO_BIG, too_big, "the message is larger than the queue takes: max_message")               \
-    X(EMPTY, empty, "the queue is empty")                                                        \
-    X(LOCKED, locked, "the file is open already, and not both times with multi_os")              \
-    X(OLD_FORMAT, old_format, "a queue of version 2, which has another format")                  \
-    X(STALE, stale, "the claim has ended")                                                       \
-    X(UNSAFE_TERM, unsafe_term, "the term would make a new atom, and safe was given")            \
-    X(SYNC_FAILED, sync_failed,                                                                  \
-      "an earlier sync of this file failed: what was written since the "                         \
+#define EMMAP_ERRORS(X)                                                                            \
+    X(CLOSED, closed, "the handle is closed")                                                      \
+    X(TRUNCATED, truncated,                                                                        \
+      "the file no longer reaches this place: it was truncated while mapped")                      \
+    X(FIXED_SIZE, fixed_size, "the handle was opened with fixed_size")                             \
+    X(SIZE_MISMATCH, size_mismatch,                                                                \
+      "the file has another size than the length asked for, "                                      \
+      "and fit was not given")                                                                     \
+    X(SIZE_MISSING, size_missing, "a new file needs a length: a length argument or {size, N}")     \
+    X(NETWORK_FS, network_fs, "the file lies on a network file system, and force was not given")   \
+    X(BUSY, busy, "another OS process has been changing the file's size for too long")             \
+    X(PAST_END, past_end, "the range reaches past the end of the mapped file")                     \
+    X(NOTSUP, enotsup, "this system has no such thing")                                            \
+    X(ALIGNMENT, alignment, "an integer must lie on an 8-byte boundary of the file")               \
+    X(FOREIGN, foreign, "the file is of another kind")                                             \
+    X(CORRUPT, corrupt, "the file is damaged")                                                     \
+    X(FULL, full, "the queue has no room for it: max_size, or fixed_size")                         \
+    X(TOO_BIG, too_big, "the message is larger than the queue takes: max_message")                 \
+    X(EMPTY, empty, "the queue is empty")                                                          \
+    X(LOCKED, locked, "the file is open already, and not both times with multi_os")                \
+    X(OLD_FORMAT, old_format, "a queue of version 2, which has another format")                    \
+    X(DIFFERS, differs, "the file has more counters, other names or other options than asked for") \
+    X(STALE, stale, "the claim has ended")                                                         \
+    X(UNSAFE_TERM, unsafe_term, "the term would make a new atom, and safe was given")              \
+    X(SYNC_FAILED, sync_failed,                                                                    \
+      "an earlier sync of this file failed: what was written since the "                           \
       "sync before it may be lost")
 
 enum emmap_error {
@@ -263,7 +264,18 @@ EMMAP_API int emmap_file_info(struct emmap_file *file, struct emmap_file_info *i
 
 /* -------------------------------------------------------------- mapped files: integers */
 
-enum emmap_fetch { EMMAP_ADD, EMMAP_SUB, EMMAP_AND, EMMAP_OR, EMMAP_XOR, EMMAP_EXCHANGE };
+enum emmap_fetch {
+    EMMAP_ADD,
+    EMMAP_SUB,
+    EMMAP_AND,
+    EMMAP_OR,
+    EMMAP_XOR,
+    EMMAP_EXCHANGE,
+    EMMAP_MAX, /* the larger one stays, of two signed integers */
+    EMMAP_MIN,
+    EMMAP_UMAX, /* of two unsigned ones */
+    EMMAP_UMIN,
+};
 
 /* emmap_file_fetch -- one atomic read-modify-write of the 64-bit integer at off, which wraps.
  * emmap_file_cas   -- store desired if the integer is expected; *old == expected tells.
@@ -287,28 +299,177 @@ EMMAP_API int emmap_file_store(struct emmap_file *file, uint64_t off, int64_t va
 
 /* ------------------------------------------------------------------------ simple counters */
 
-/* emmap_counters_open -- a file of 64-bit counters (docs/format/counters.md), shared and writable.
+/* emmap_simple_counters_open -- a file of 64-bit counters (docs/format/simple_counters.md), shared and writable.
  *
  *   count   how many; an existing file must have as many. 0: an existing file with any count
- *   found   on success how many there are; counter i is the integer at emmap_counters_off(i)
+ *   found   on success how many there are; counter i is the integer at emmap_simple_counters_off(i)
  *
  * Returns  0 | EMMAP_E_FOREIGN, _CORRUPT, _SIZE_MISMATCH (the file is left as it was) | -errno; a new
  *          file that is whole by then stays: somebody else may have it open already
  * Process  safe when several make the file at once
  * Faults   waits for the file system
  */
-EMMAP_API int emmap_counters_open(struct emmap_file **out, const char *path, uint64_t count,
-                                  uint64_t *found);
+EMMAP_API int emmap_simple_counters_open(struct emmap_file **out, const char *path, uint64_t count,
+                                         uint64_t *found);
 
-/* emmap_counters_count -- how many counters a file is of, opened by whatever call.
+/* emmap_simple_counters_count -- how many counters a file is of, opened by whatever call.
  *
  * Returns  0 | EMMAP_E_FOREIGN (no counters file) | EMMAP_E_CORRUPT | as emmap_file_read
  * Faults   touches a mapped page: may wait for the disk */
-EMMAP_API int emmap_counters_count(struct emmap_file *file, uint64_t *count);
+EMMAP_API int emmap_simple_counters_count(struct emmap_file *file, uint64_t *count);
 
-static inline uint64_t emmap_counters_off(uint64_t i) {
+static inline uint64_t emmap_simple_counters_off(uint64_t i) {
     return 16 + 8 * i;
 }
+
+/* ------------------------------------------------------------------------------- counters */
+
+/* 64-bit counters in a file (docs/format/counters.md), with names or without, shared by any number of
+ * threads and OS processes. A file of simple counters is opened, too, and stays what it is: it has no
+ * names, and cannot be extended or allocated from. Counters are numbered from 0. */
+struct emmap_counters;
+
+enum emmap_counters_flag {
+    EMMAP_COUNTERS_CREATE = 1u << 0, /* make the file if it is missing */
+    EMMAP_COUNTERS_READ =
+        1u << 1, /* only to be looked at: updates are -EACCES, nothing is written */
+    EMMAP_COUNTERS_FORCE = 1u << 2, /* on a network file system too */
+    /* Of a new file; an existing one must have been made alike, unless count is 0. */
+    EMMAP_COUNTERS_UNSIGNED = 1u << 8,
+    EMMAP_COUNTERS_PADDED = 1u << 9,   /* a cache line for each: named ones have it anyway */
+    EMMAP_COUNTERS_STRIPED = 1u << 10, /* 16 cells each: get, put, add, sub only, of no order */
+};
+
+enum emmap_counter_type { EMMAP_GAUGE, EMMAP_COUNTER };
+
+/* UTF-8. NULL is as "". */
+struct emmap_counter {
+    const char *name; /* 1 to 255 bytes */
+    const char *unit; /* at most 63 */
+    const char *help; /* at most 623 */
+    enum emmap_counter_type type;
+};
+
+struct emmap_counters_options {
+    uint32_t flags;
+    uint32_t mode;  /* of a new file, under the umask; 0: 0600 */
+    uint64_t count; /* 0: an existing file with whatever it has */
+    /* count of them: a file with names. Those of an existing file must all be among them; it gets the
+     * others. NULL: a file without. */
+    const struct emmap_counter *counters;
+};
+
+/* emmap_counters_open -- open, make or extend a file of counters.
+ *
+ * A file that is extended may be in use meanwhile.
+ *
+ * Returns  0 | -EINVAL (a name that is empty, too long, no UTF-8, or given twice) | EMMAP_E_FOREIGN
+ *          | EMMAP_E_CORRUPT | EMMAP_E_DIFFERS | EMMAP_E_NOTSUP (to extend a file of simple counters; a
+ *          later format) | EMMAP_E_BUSY (another is extending it for 5 s) | as emmap_file_open; the file is left
+ *          as it was
+ * Process  safe when several make or extend it at once
+ * Faults   touches each page of names, and after a reboot each page: waits for the disk
+ */
+EMMAP_API int emmap_counters_open(struct emmap_counters **out, const char *path,
+                                  const struct emmap_counters_options *options);
+
+/* emmap_counters_close -- calls that are on their way may still end; later ones are EMMAP_E_CLOSED. */
+EMMAP_API int emmap_counters_close(struct emmap_counters *counters);
+/* emmap_counters_free -- closes it, too. No call may be on its way. NULL is nothing. */
+EMMAP_API void emmap_counters_free(struct emmap_counters *counters);
+
+/* emmap_counters_fetch, _cas, _get, _put -- one counter.
+ *
+ *   fetch     what is done with it and the operand; EMMAP_MAX and EMMAP_MIN compare as the file is signed
+ *             or unsigned. AND, OR and XOR, too
+ *   old       what it was before
+ *
+ * Wraps. Unsigned values are given and answered as int64_t of the same bits. Of striped counters get is
+ * a sum of the cells, put sets them one after the other, fetch is ADD or SUB only (old is 0).
+ *
+ * Returns  0 | -EDOM (there is no such counter) | -EACCES | EMMAP_E_NOTSUP (of striped counters)
+ *          | as emmap_file_fetch
+ * Order    sequentially consistent, but striped ones
+ * Threads  any number
+ * Process  any number of OS processes
+ * Durable  survives the death of the process; for power loss see emmap_counters_sync
+ * Faults   touches a mapped page: may wait for the disk
+ */
+EMMAP_API int emmap_counters_fetch(struct emmap_counters *counters, uint64_t i,
+                                   enum emmap_fetch fetch, int64_t operand, int64_t *old);
+EMMAP_API int emmap_counters_cas(struct emmap_counters *counters, uint64_t i, int64_t expected,
+                                 int64_t desired, int64_t *old);
+EMMAP_API int emmap_counters_get(struct emmap_counters *counters, uint64_t i, int64_t *value);
+EMMAP_API int emmap_counters_put(struct emmap_counters *counters, uint64_t i, int64_t value);
+
+/* emmap_counters_allocate -- numbers that nobody was ever given, also after a power loss.
+ *
+ *   n         at least 1
+ *   first     the caller's are first to first + n - 1; the counter is first + n then
+ *
+ * Numbers rise. After a crash some are skipped. Who lowers the counter by another call has them given
+ * again.
+ *
+ * Returns  0 | -EDOM | -EINVAL (n is 0) | -EOVERFLOW (there are no more) | -EACCES
+ *          | EMMAP_E_NOTSUP (striped or simple counters) | as emmap_file_sync; nothing is given then
+ * Order    sequentially consistent
+ * Threads, Process   any number
+ * Durable  what was given is not given again after a power loss
+ * Faults   touches a mapped page; of many calls one waits for a sync, or the background does
+ */
+EMMAP_API int emmap_counters_allocate(struct emmap_counters *counters, uint64_t i, uint64_t n,
+                                      int64_t *first);
+
+/* emmap_counters_sync -- wait until all is on the disk. As emmap_file_sync.
+ * Faults   touches a mapped page when it fails */
+EMMAP_API int emmap_counters_sync(struct emmap_counters *counters);
+
+struct emmap_counters_info {
+    uint64_t count;
+    uint64_t file_bytes;
+    bool is_simple, is_named, is_unsigned, is_padded, is_striped, is_read_only;
+    bool linked;      /* the file is still under its name */
+    const char *path; /* as long as the handle is open */
+    int sync_error;   /* 0, or why a sync failed */
+};
+
+/* emmap_counters_info -- asks for the count, too, which others may have raised.
+ *
+ * Returns  0 | EMMAP_E_CLOSED | as emmap_file_info
+ * Faults   touches a mapped page: may wait for the disk */
+EMMAP_API int emmap_counters_info(struct emmap_counters *counters, struct emmap_counters_info *out);
+
+/* emmap_counters_name -- what counter i is called. The texts are good as long as the handle is.
+ *
+ * Returns  0 | -EDOM (there is no such counter, or none has a name) | as emmap_counters_info
+ * Faults   touches the names that others have added: may wait for the disk */
+EMMAP_API int emmap_counters_name(struct emmap_counters *counters, uint64_t i,
+                                  struct emmap_counter *out);
+
+/* emmap_counters_find -- the counter of that name, len_bytes of UTF-8.
+ *
+ * Returns  0 | -EDOM (there is none) | as emmap_counters_info
+ * Faults   touches the names that others have added: may wait for the disk */
+EMMAP_API int emmap_counters_find(struct emmap_counters *counters, const char *name,
+                                  size_t len_bytes, uint64_t *i);
+
+/* emmap_counters_text -- all counters in the text format of Prometheus, version 0.0.4.
+ *
+ *   put   is given the text piece by piece, of some KiB at most; not 0: that ends the call
+ *
+ * A metric has the counter's name, with `_` for each character that Prometheus has no use for, then the
+ * unit (`_seconds`) unless the name ends with it, then, of an EMMAP_COUNTER, `_total`. When an earlier one is
+ * called so already, `_` and the counter's number from 1 come before that `_total`. Counters without names are one
+ * metric, `emmap_value{index="1"}` and so on. Each value is of a moment of its own.
+ *
+ * Returns  0 | what put returned | -ENOMEM | as emmap_counters_get; part of the text may have been put
+ * Threads  any number; put is called in the caller's
+ * Process  beside any number of OS processes; counters that they add meanwhile come with the next call
+ * Faults   touches each page: may wait for the disk
+ */
+EMMAP_API int emmap_counters_text(struct emmap_counters *counters,
+                                  int (*put)(void *ctx, const char *text, size_t len_bytes),
+                                  void *ctx);
 
 /* ------------------------------------------------------------------------------- the queue */
 

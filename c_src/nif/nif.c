@@ -19,8 +19,10 @@ static int prepare(ErlNifEnv *env) {
 #define ATOM_MAKE(name) atoms.name##_ = enif_make_atom(env, #name);
     ATOMS(ATOM_MAKE)
 #undef ATOM_MAKE
-    const int rc = nif_file_open_types(env);
-    return rc ? rc : nif_queue_open_types(env);
+    int rc = nif_file_open_types(env);
+    if (rc == 0) rc = nif_queue_open_types(env);
+    if (rc == 0) rc = nif_counters_open_types(env);
+    return rc;
 }
 
 static int load(ErlNifEnv *env, void **priv_data, ERL_NIF_TERM info) {
@@ -50,7 +52,7 @@ static void unload(ErlNifEnv *env, void *priv_data) {
 static ErlNifFunc functions[] = {
 #define NIF_ENTRY(name, arity, flags) {#name, arity, nif_##name##_##arity, flags},
     NIF_FILE_CALLS(NIF_ENTRY) NIF_ETF_CALLS(NIF_ENTRY) NIF_QUEUE_CALLS(NIF_ENTRY)
-        NIF_ENTRY(error_message, 1, 0)
+        NIF_COUNTERS_CALLS(NIF_ENTRY) NIF_ENTRY(error_message, 1, 0)
 #undef NIF_ENTRY
 };
 

@@ -39,6 +39,7 @@
     X(badarg)         \
     X(best_effort)    \
     X(bof)            \
+    X(counter)        \
     X(cur)            \
     X(direct)         \
     X(eof)            \
@@ -48,43 +49,60 @@
     X(false)          \
     X(faults)         \
     X(file_size)      \
+    X(file)           \
     X(fixed_size)     \
+    X(gauge)          \
     X(grow)           \
     X(handles)        \
     X(holds)          \
     X(linked)         \
     X(mapped_bytes)   \
+    X(max)            \
+    X(memory)         \
+    X(min)            \
     X(mode)           \
     X(dirty_bytes)    \
     X(dirty_calls)    \
     X(normal_bytes)   \
     X(normal_calls)   \
     X(name)           \
+    X(names)          \
     X(needs)          \
+    X(no_counter)     \
+    X(no_counters)    \
     X(not_a_binary)   \
     X(not_a_handle)   \
     X(not_a_list)     \
     X(not_64_bits)    \
     X(not_a_count)    \
     X(not_a_position) \
+    X(not_an_index)   \
     X(not_an_integer) \
     X(not_iodata)     \
+    X(not_positive)   \
+    X(not_signed)     \
+    X(not_unsigned)   \
     X(nul)            \
     X(offset)         \
     X(ok)             \
     X(option)         \
+    X(padded)         \
     X(page_size)      \
     X(past_end)       \
     X(private)        \
     X(read)           \
+    X(read_only)      \
     X(read_write)     \
     X(regions)        \
     X(reserved)       \
     X(shared)         \
+    X(signed)         \
+    X(simple)         \
     X(size)           \
     X(size_differs)   \
     X(space)          \
     X(sparse)         \
+    X(striped)        \
     X(sync_error)     \
     X(sync_failed)    \
     X(true)           \
@@ -193,7 +211,7 @@ int nif_file_open_types(ErlNifEnv *env);                              /* at load
     X(file_cas, 4, 0)                                   \
     X(file_load, 2, 0)                                  \
     X(file_store, 3, 0)                                 \
-    X(counters_open, 2, ERL_NIF_DIRTY_JOB_IO_BOUND)
+    X(simple_counters_open, 2, ERL_NIF_DIRTY_JOB_IO_BOUND)
 #define NIF_DECLARE(name, arity, flags) \
     ERL_NIF_TERM nif_##name##_##arity(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]);
 NIF_FILE_CALLS(NIF_DECLARE)
@@ -223,6 +241,27 @@ int nif_queue_open_types(ErlNifEnv *env);
     X(queue_sync_leave, 2, 0)                             \
     X(queue_interval, 2, 0)
 NIF_QUEUE_CALLS(NIF_DECLARE)
+
+/* nif_counters.c, nif_counters_text.c */
+int nif_counters_open_types(ErlNifEnv *env);
+struct emmap_counters *nif_get_counters(ErlNifEnv *env, ERL_NIF_TERM term); /* NULL: no handle */
+#define NIF_COUNTERS_CALLS(X)                        \
+    X(counters_open, 4, ERL_NIF_DIRTY_JOB_IO_BOUND)  \
+    X(counters_close, 1, ERL_NIF_DIRTY_JOB_IO_BOUND) \
+    X(counters_get, 2, 0)                            \
+    X(counters_put, 3, 0)                            \
+    X(counters_add, 3, 0)                            \
+    X(counters_add_get, 3, 0)                        \
+    X(counters_exchange, 3, 0)                       \
+    X(counters_max, 3, 0)                            \
+    X(counters_min, 3, 0)                            \
+    X(counters_compare_exchange, 4, 0)               \
+    X(counters_allocate, 3, 0)                       \
+    X(counters_sync, 1, ERL_NIF_DIRTY_JOB_IO_BOUND)  \
+    X(counters_info, 1, ERL_NIF_DIRTY_JOB_IO_BOUND)  \
+    X(counters_names, 1, ERL_NIF_DIRTY_JOB_IO_BOUND) \
+    X(counters_text, 1, ERL_NIF_DIRTY_JOB_IO_BOUND)
+NIF_COUNTERS_CALLS(NIF_DECLARE)
 NIF_DECLARE(error_message, 1, 0)
 #undef NIF_DECLARE
 

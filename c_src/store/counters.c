@@ -1,75 +1,290 @@
-/* counters.c -- opening a file of simple counters; they are used as integers of a mapped file. */
+/* counters.c -- counters are looked at and changed; numbers are allocated from them. */
+#include "store/counters.h"
+
 #include <errno.h>
-#include <string.h>
 
 #include "core/pm.h"
-#include "store/birth.h"
-#include "store/counters_layout.h"
-#include "store/file.h"
 
-enum { HEADER = sizeof(struct emmap_disk_counters), VALUE = 8, OPEN_TRIES = 16, MODE = 0600 };
-static const uint64_t MOST_COUNTERS = (INT64_MAX - HEADER) / VALUE;
+enum { MOST_AHEAD = 1 << 20 };
 
-int emmap_counters_count(struct emmap_file *file, uint64_t *count) {
-    struct emmap_disk_counters header;
-    uint64_t got;
-    int rc = emmap_file_read(file, 0, &header, HEADER, &got);
-    if (rc == EMMAP_E_PAST_END || (rc == 0 && got < HEADER)) return EMMAP_E_FOREIGN;
+static bool is_striped(const struct emmap_counters *c) {
+    return (c->flags & EMMAP_COUNTERS_STRIPED) != 0;
+}
+
+static uint64_t room_for(const struct emmap_counters *c, uint64_t bytes) {
+    return bytes < c->data_off ? 0 : (bytes - c->data_off) / c->stride;
+}
+
+int counters_look(struct emmap_counters *c, bool wait, uint64_t *count) {
+    struct word_call call = {.op = WORD_LOAD};
+    if (c->is_simple) return emmap_simple_counters_count(c->file, count);
+    int rc = file_word(c->file, wait,
+                       counters_live(offsetof(struct emmap_disk_counters_live, count)), &call);
     if (rc) return rc;
-    if (memcmp(header.magic, EMMAP_DISK_COUNTERS_MAGIC, sizeof header.magic) != 0)
-        return EMMAP_E_FOREIGN;
-    if (header.count == 0 || header.count > MOST_COUNTERS ||
-        emmap_file_size(file) != HEADER + header.count * VALUE)
-        return EMMAP_E_CORRUPT;
-    *count = header.count;
+    const uint64_t has = (uint64_t)call.old;
+    uint64_t room = room_for(c, emmap_file_size(c->file));
+    if (has > room) { /* another OS process has made it longer; or the count is a wrong one */
+        uint64_t bytes;
+        if (!wait) return -EAGAIN;
+        rc = file_ask_size(c->file, &bytes);
+        if (rc) return rc;
+        room = room_for(c, bytes);
+    }
+    *count = has < room ? has : room;
     return 0;
 }
 
-static int open_existing(const char *path, uint64_t count, struct emmap_file **out,
-                         uint64_t *found) {
-    const struct emmap_file_options options = {.flags =
-                                                   EMMAP_SHARED | EMMAP_WRITE | EMMAP_FIXED_SIZE};
-    struct emmap_file *file;
-    int rc = emmap_file_open(&file, path, &options, NULL);
+/* Is there such a counter? Others may have added it. */
+static int check(struct emmap_counters *c, bool wait, uint64_t i) {
+    uint64_t count;
+    if (i < atomic_load_explicit(&c->count, memory_order_relaxed)) return 0;
+    if (c->is_simple) return -EDOM;
+    const int rc = counters_look(c, wait, &count);
     if (rc) return rc;
-    uint64_t has;
-    rc = emmap_counters_count(file, &has);
-    if (rc == 0 && count != 0 && has != count) rc = EMMAP_E_SIZE_MISMATCH;
-    if (rc) {
-        emmap_file_free(file);
+    if (i >= count) return -EDOM;
+    atomic_store_explicit(&c->count, count, memory_order_relaxed);
+    return 0;
+}
+
+/* ----------------------------------------------------------------------------------- stripes */
+
+/* Each thread has a cell of its own, as long as there are enough. */
+static uint64_t own_cell(void) {
+    static _Atomic unsigned threads;
+    static _Thread_local unsigned own;
+    if (own == 0) own = atomic_fetch_add_explicit(&threads, 1, memory_order_relaxed) + 1;
+    return own % COUNTERS_CELLS;
+}
+
+static int get_sum(struct emmap_counters *c, bool wait, uint64_t i, struct word_call *call) {
+    uint64_t sum = 0;
+    for (uint64_t cell = 0; cell < COUNTERS_CELLS; cell++) {
+        const int rc = file_word(c->file, wait, counters_off(c, i) + cell * COUNTERS_LINE, call);
+        if (rc) return rc;
+        sum += (uint64_t)call->old;
+    }
+    call->old = (int64_t)sum;
+    return 0;
+}
+
+/* One cell has the value, the others nothing. A call that begins again does all of it again. */
+static int put_all(struct emmap_counters *c, bool wait, uint64_t i, const struct word_call *put) {
+    for (uint64_t cell = 0; cell < COUNTERS_CELLS; cell++) {
+        struct word_call call = {.op = WORD_STORE, .operand = cell == 0 ? put->operand : 0};
+        const int rc = file_word(c->file, wait, counters_off(c, i) + cell * COUNTERS_LINE, &call);
+        if (rc) return rc;
+    }
+    return 0;
+}
+
+static int striped_word(struct emmap_counters *c, bool wait, uint64_t i, struct word_call *call) {
+    if (call->op == WORD_LOAD) return get_sum(c, wait, i, call);
+    if (call->op == WORD_STORE) return put_all(c, wait, i, call);
+    if (call->op != WORD_FETCH || call->fetch > EMMAP_SUB) return EMMAP_E_NOTSUP;
+    const int rc = file_word(c->file, wait, counters_off(c, i) + own_cell() * COUNTERS_LINE, call);
+    call->old = 0;
+    return rc;
+}
+
+/* --------------------------------------------------------------------------------------- words */
+
+static enum emmap_fetch fetch_of(const struct emmap_counters *c, enum emmap_fetch fetch) {
+    if (!(c->flags & EMMAP_COUNTERS_UNSIGNED)) return fetch;
+    return fetch == EMMAP_MAX ? EMMAP_UMAX : fetch == EMMAP_MIN ? EMMAP_UMIN : fetch;
+}
+
+int counters_word(struct emmap_counters *c, bool wait, uint64_t i, struct word_call *call) {
+    const int rc = check(c, wait, i);
+    if (rc) return rc;
+    if (call->op != WORD_LOAD && (c->flags & EMMAP_COUNTERS_READ)) return -EACCES;
+    if (call->op == WORD_FETCH) call->fetch = fetch_of(c, call->fetch);
+    if (is_striped(c)) return striped_word(c, wait, i, call);
+    return file_word(c->file, wait, counters_off(c, i), call);
+}
+
+int counters_reason(struct emmap_counters *c, uint64_t i) {
+    return file_word_reason(c->file, counters_off(c, i));
+}
+
+uint32_t counters_flags(const struct emmap_counters *c) {
+    return c->flags;
+}
+
+bool counters_is_closed(const struct emmap_counters *c) {
+    return atomic_load_explicit(&c->file->region->closed, memory_order_relaxed) != 0;
+}
+
+static int word(struct emmap_counters *c, uint64_t i, struct word_call call, int64_t *old) {
+    const int rc = counters_word(c, true, i, &call);
+    if (rc == 0) *old = call.old;
+    return rc;
+}
+
+int emmap_counters_fetch(struct emmap_counters *c, uint64_t i, enum emmap_fetch fetch,
+                         int64_t operand, int64_t *old) {
+    return word(c, i, (struct word_call){.op = WORD_FETCH, .fetch = fetch, .operand = operand},
+                old);
+}
+
+int emmap_counters_cas(struct emmap_counters *c, uint64_t i, int64_t expected, int64_t desired,
+                       int64_t *old) {
+    return word(c, i, (struct word_call){.op = WORD_CAS, .operand = desired, .expected = expected},
+                old);
+}
+
+int emmap_counters_get(struct emmap_counters *c, uint64_t i, int64_t *value) {
+    return word(c, i, (struct word_call){.op = WORD_LOAD}, value);
+}
+
+int emmap_counters_put(struct emmap_counters *c, uint64_t i, int64_t value) {
+    int64_t none;
+    return word(c, i, (struct word_call){.op = WORD_STORE, .operand = value}, &none);
+}
+
+int counters_note_failure(struct emmap_counters *c, int rc) {
+    if (rc != EMMAP_E_SYNC_FAILED || c->is_simple || (c->flags & EMMAP_COUNTERS_READ)) return rc;
+    struct word_call call = {.op = WORD_STORE, .operand = -emmap_file_sync_error(c->file)};
+    (void)file_word(c->file, true,
+                    counters_live(offsetof(struct emmap_disk_counters_live, sync_error)), &call);
+    return rc;
+}
+
+/* ------------------------------------------------------------------------------------ allocate
+ *
+ *            numbers given          on the disk: may be given         not to be given yet
+ *     ... ----------------------+---------------------------------+------------------------ ...
+ *                             value                       durable <= reserved
+ *
+ * Words only rise, so whoever dies in the midst leaves nothing behind. (docs/format/counters.md) */
+
+static uint64_t sum_of(uint64_t a, uint64_t b) {
+    return a > UINT64_MAX - b ? UINT64_MAX : a + b;
+}
+
+static uint64_t reserved_off(const struct emmap_counters *c, uint64_t i) {
+    return counters_off(c, i) + offsetof(struct emmap_disk_counter, reserved);
+}
+
+/* The first who reserves: on the disk is the count, too, before a number is given. Who extends the file shows
+ * it before it is there, and a count that a power cut takes back would let the record be made once more. */
+static int sync_count(struct emmap_counters *c) {
+    return counters_note_failure(c, PM_SYNC(emmap_file_sync_range(c->file, 0, COUNTERS_DATA_OFF)));
+}
+
+/* Raises reserved above end, by a store of its own: what somebody else has stored may have been dropped
+ * by a sync that failed. */
+static int reserve(struct emmap_counters *c, uint64_t i, uint64_t end, uint64_t *now) {
+    struct word_call call = {.op = WORD_LOAD};
+    int rc = file_word(c->file, true, reserved_off(c, i), &call);
+    if (rc == 0 && call.old == 0) rc = sync_count(c);
+    if (rc) return rc;
+    const uint64_t ahead = atomic_load_explicit(&c->ahead, memory_order_relaxed);
+    call.op = WORD_CAS;
+    do {
+        const uint64_t reserved = (uint64_t)call.old;
+        *now = sum_of(reserved > end ? reserved : end, ahead);
+        call.expected = call.old;
+        call.operand = (int64_t)*now;
+        rc = file_word(c->file, true, reserved_off(c, i), &call);
+    } while (rc == 0 && call.old != call.expected);
+    return rc;
+}
+
+/* Somebody waits for this raise: it goes further than the one before. */
+static void go_further(struct emmap_counters *c) {
+    uint64_t ahead = atomic_load_explicit(&c->ahead, memory_order_relaxed);
+    if (ahead < MOST_AHEAD)
+        atomic_compare_exchange_strong_explicit(&c->ahead, &ahead, 2 * ahead, memory_order_relaxed,
+                                                memory_order_relaxed);
+}
+
+static int raise(struct emmap_counters *c, uint64_t i, uint64_t end) {
+    uint64_t count, now;
+    int rc = counters_look(c, true, &count);
+    if (rc == 0 && i >= count)
+        rc = EMMAP_E_TRUNCATED; /* was cut off: what is there now are zeros */
+    go_further(c);
+    if (rc == 0) rc = reserve(c, i, end, &now);
+    if (rc == 0)
+        rc = counters_note_failure(
+            c, PM_SYNC(emmap_file_sync_range(c->file, counters_off(c, i), COUNTERS_PLAIN)));
+    if (rc) return rc;
+    struct word_call call = {.op = WORD_FETCH, .fetch = EMMAP_UMAX, .operand = (int64_t)now};
+    return file_word(c->file, true,
+                     counters_off(c, i) + offsetof(struct emmap_disk_counter, durable), &call);
+}
+
+/* Who finds half of what is ahead used up raises, alone; who finds too few left raises, too, however
+ * many do. low says how many are to be left over; *again that nothing is given yet. */
+static int try_allocate(struct emmap_counters *c, bool wait, uint64_t i, struct word_call *call,
+                        bool *again) {
+    const uint64_t n = (uint64_t)call->operand;
+    int rc = file_word(c->file, wait, counters_off(c, i), call);
+    if (rc || call->taken) return rc;
+    if (!wait) return -EAGAIN;
+    const uint64_t key = (uint64_t)call->old ^ c->flip;
+    const bool in_need = call->left < n;
+    if (key > UINT64_MAX - n) return -EOVERFLOW;
+    *again = true;
+    if (in_need) {
+        rc = raise(c, i, key + n);
+        *again = rc == 0;
         return rc;
     }
-    *found = has;
-    *out = file;
+    if (!atomic_exchange(&c->raising, true)) {
+        (void)raise(c, i, key + n); /* where it fails: those that are left are good */
+        atomic_store(&c->raising, false);
+    }
+    call->low = 0;
     return 0;
 }
 
-static int fill(const char *path, void *ctx) {
-    const uint64_t count = *(const uint64_t *)ctx;
-    const struct emmap_file_options options = {.flags =
-                                                   EMMAP_SHARED | EMMAP_WRITE | EMMAP_FIXED_SIZE,
-                                               .len_bytes = HEADER + count * VALUE};
-    struct emmap_disk_counters header = {.count = count};
-    memcpy(header.magic, EMMAP_DISK_COUNTERS_MAGIC, sizeof header.magic);
-    struct emmap_file *file;
-    int rc = emmap_file_open(&file, path, &options, NULL);
+int counters_allocate(struct emmap_counters *c, bool wait, uint64_t i, uint64_t n, int64_t *first) {
+    if (n == 0) return -EINVAL;
+    int rc = check(c, wait, i);
     if (rc) return rc;
-    rc = emmap_file_write(file, 0, &header, HEADER);
-    if (rc == 0) rc = PM_SYNC(emmap_file_sync(file));
-    if (rc == EMMAP_E_SYNC_FAILED) rc = emmap_file_sync_error(file);
-    emmap_file_free(file);
+    if (c->flags & EMMAP_COUNTERS_READ) return -EACCES;
+    if (c->is_simple || is_striped(c)) return EMMAP_E_NOTSUP;
+    const uint64_t ahead = atomic_load_explicit(&c->ahead, memory_order_relaxed);
+    struct word_call call = {.op = WORD_ALLOCATE, .operand = (int64_t)n, .flip = c->flip};
+    if (!atomic_load_explicit(&c->raising, memory_order_relaxed)) call.low = ahead / 2;
+    bool again;
+    do {
+        again = false;
+        rc = try_allocate(c, wait, i, &call, &again);
+    } while (again);
+    if (rc == 0) *first = call.old;
     return rc;
 }
 
-int emmap_counters_open(struct emmap_file **out, const char *path, uint64_t count,
-                        uint64_t *found) {
-    if (count > MOST_COUNTERS) return -EFBIG;
-    int rc = -ENOENT;
-    for (int i = 0; i < OPEN_TRIES; i++) {
-        rc = open_existing(path, count, out, found);
-        if (rc != -ENOENT || count == 0) return rc;
-        rc = birth(path, MODE, fill, &count);
-        if (rc && rc != -EEXIST) return rc;
-    }
-    return rc;
+int emmap_counters_allocate(struct emmap_counters *c, uint64_t i, uint64_t n, int64_t *first) {
+    return counters_allocate(c, true, i, n, first);
+}
+
+/* --------------------------------------------------------------------------------------- others */
+
+int emmap_counters_sync(struct emmap_counters *c) {
+    return counters_note_failure(c, PM_SYNC(emmap_file_sync(c->file)));
+}
+
+int emmap_counters_info(struct emmap_counters *c, struct emmap_counters_info *out) {
+    struct emmap_file_info file;
+    uint64_t count;
+    int rc = emmap_file_info(c->file, &file);
+    if (rc == 0) rc = counters_look(c, true, &count);
+    if (rc) return rc;
+    *out = (struct emmap_counters_info){
+        .count = count,
+        .file_bytes = file.file_bytes,
+        .is_simple = c->is_simple,
+        .is_named = c->is_named,
+        .is_unsigned = (c->flags & EMMAP_COUNTERS_UNSIGNED) != 0,
+        .is_padded = (c->flags & EMMAP_COUNTERS_PADDED) != 0,
+        .is_striped = is_striped(c),
+        .is_read_only = (c->flags & EMMAP_COUNTERS_READ) != 0,
+        .linked = file.linked,
+        .path = file.path,
+        .sync_error = file.sync_error,
+    };
+    return 0;
 }

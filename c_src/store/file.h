@@ -37,12 +37,17 @@ int file_write(struct emmap_file *file, bool wait, uint64_t off, const void *dat
 int file_pointer(struct emmap_file *file, bool wait, uint64_t off, uint64_t len_bytes,
                  const void **at, uint64_t *got_bytes);
 
-enum word_op { WORD_LOAD, WORD_STORE, WORD_CAS, WORD_FETCH };
+enum word_op { WORD_LOAD, WORD_STORE, WORD_CAS, WORD_FETCH, WORD_ALLOCATE };
 struct word_call {
     enum word_op op;
     enum emmap_fetch fetch; /* of WORD_FETCH */
     int64_t operand, expected;
     int64_t old; /* the answer */
+    /* WORD_ALLOCATE, of the three words of a counter: adds the operand, if so many numbers and low more
+     * are known to be on the disk. */
+    uint64_t flip, low; /* flip: what makes a key of a value */
+    uint64_t left;      /* numbers on the disk that are not given yet */
+    bool taken;
 };
 /* REGION_TOUCHED, of those that change something, without wait: its page was replaced meanwhile, so
  * that it is not acknowledged; it must not be done again. file_word_reason says why, and may wait. */

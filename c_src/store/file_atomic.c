@@ -2,9 +2,44 @@
 #include <errno.h>
 
 #include "core/pm.h"
+#include "store/counters_layout.h"
 #include "store/touch.h"
 
 enum { WORD = 8 };
+
+/* Is it the operand that stays? */
+static bool takes_over(enum emmap_fetch fetch, uint64_t operand, uint64_t old) {
+    switch (fetch) {
+    case EMMAP_MAX:
+        return (int64_t)operand > (int64_t)old;
+    case EMMAP_MIN:
+        return (int64_t)operand < (int64_t)old;
+    case EMMAP_UMAX:
+        return operand > old;
+    default:
+        return operand < old;
+    }
+}
+
+static uint64_t choose(enum emmap_fetch fetch, _Atomic uint64_t *word, uint64_t operand) {
+    uint64_t old = atomic_load(word);
+    while (takes_over(fetch, operand, old) && !pm_cas64(word, &old, operand))
+        continue;
+    return old;
+}
+
+/* Who sees durable above a number sees it on the disk: it is raised behind the sync. */
+static void allocate(struct word_call *call, _Atomic uint64_t *value) {
+    enum { DURABLE = offsetof(struct emmap_disk_counter, durable) / WORD };
+    const uint64_t n = (uint64_t)call->operand;
+    uint64_t old = atomic_load(value);
+    do {
+        const uint64_t key = old ^ call->flip, durable = atomic_load(value + DURABLE);
+        call->left = durable > key ? durable - key : 0;
+        call->taken = call->left >= n && call->left - n >= call->low;
+    } while (call->taken && !pm_cas64(value, &old, old + n));
+    call->old = (int64_t)old;
+}
 
 /* Wraps: the machine's arithmetic is unsigned. */
 static void do_word(struct word_call *call, _Atomic uint64_t *word) {
@@ -41,8 +76,17 @@ static void do_word(struct word_call *call, _Atomic uint64_t *word) {
         case EMMAP_EXCHANGE:
             old = pm_exchange64(word, operand);
             break;
+        case EMMAP_MAX:
+        case EMMAP_MIN:
+        case EMMAP_UMAX:
+        case EMMAP_UMIN:
+            old = choose(call->fetch, word, operand);
+            break;
         }
         break;
+    case WORD_ALLOCATE:
+        allocate(call, word);
+        return;
     }
     call->old = (int64_t)old;
 }

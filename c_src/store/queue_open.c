@@ -10,6 +10,7 @@
 #include "core/crc32c.h"
 #include "os/os.h"
 #include "store/birth.h"
+#include "store/identity.h"
 #include "store/queue.h"
 
 enum { OPEN_TRIES = 16, JOIN_MS = 5000, OTHERS_MS = 60000, MODE = 0600, FIXED_SPARE = 2 };
@@ -125,14 +126,6 @@ int queue_check_header(struct emmap_file *file, struct emmap_disk_queue *header)
 
 /* --------------------------------------------------------------------------------- joining */
 
-static int identity_of(const struct emmap_queue *q, uint64_t out[6]) {
-    struct os_identity identity;
-    const int rc = os_identity(q->file->region->fd, &identity);
-    if (rc) return rc;
-    memcpy(out, &identity, sizeof identity);
-    return 0;
-}
-
 /* Who finds the page to make no sense clears the first word. */
 static enum queue_past past_by(const struct emmap_queue *q, const uint64_t now[6]) {
     for (int i = 1; i < 6; i++)
@@ -142,16 +135,16 @@ static enum queue_past past_by(const struct emmap_queue *q, const uint64_t now[6
 
 /* A failure is none of these: a recovery that need not be gives out again what was taken. */
 int queue_past_of(const struct emmap_queue *q, enum queue_past *past) {
-    uint64_t now[6];
-    const int rc = identity_of(q, now);
+    uint64_t now[IDENTITY_WORDS];
+    const int rc = identity_now(q->file->region->fd, now);
     if (rc && rc != -EOPNOTSUPP) return rc;
     *past = rc ? QUEUE_REBOOTED : past_by(q, now);
     return 0;
 }
 
 static int write_identity(struct emmap_queue *q) {
-    uint64_t now[6];
-    const int rc = identity_of(q, now);
+    uint64_t now[IDENTITY_WORDS];
+    const int rc = identity_now(q->file->region->fd, now);
     if (rc) return rc == -EOPNOTSUPP ? 0 : rc; /* each opener recovers */
     for (int i = 5; i >= 0; i--)
         pm_set64(&queue_live(q)->identity[i], now[i]);

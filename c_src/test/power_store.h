@@ -27,6 +27,7 @@ const char *power_queue_history(struct power_run *run, const char *name);
 /* Roles (support.h) of its histories. */
 int power_queue_killed(const char *path);
 int power_queue_recovered(const char *path);
+const char *power_counters_history(struct power_run *run, const char *name);
 const char *power_words_history(struct power_run *run, const char *name);
 
 #endif

@@ -82,7 +82,8 @@ static void note_sync(struct play *play, uint64_t from, uint64_t to, unsigned be
 
 static int open_play(struct play *play, uint32_t flags, uint64_t len_bytes) {
     uint64_t found;
-    if (play->is_counters) return emmap_counters_open(&play->file, play->path, COUNTERS, &found);
+    if (play->is_counters)
+        return emmap_simple_counters_open(&play->file, play->path, COUNTERS, &found);
     const struct emmap_file_options options = {
         .flags = RW | flags, .len_bytes = len_bytes, .address_space_bytes = 1 << 20};
     return emmap_file_open(&play->file, play->path, &options, NULL);
@@ -117,7 +118,7 @@ static void write_words(struct play *play, uint64_t off, unsigned words) {
 
 static void count(struct play *play, uint64_t counter) {
     int64_t old;
-    const uint64_t off = emmap_counters_off(counter);
+    const uint64_t off = emmap_simple_counters_off(counter);
     const unsigned begins = now(play);
     MUST(emmap_file_fetch(play->file, off, EMMAP_ADD, 3, &old) == 0);
     note_store(play, off, (uint64_t)old + 3, begins);

@@ -1,298 +1,767 @@
-/* test_counters.c -- files of simple counters: made whole or not at all, whatever fails; what is
- * refused is left as it was. */
-#include <dirent.h>
+/* test_counters.c -- counters with names and without: made, opened, extended, changed, allocated from; by
+ * threads and OS processes, beside kills, reboots, damage. */
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "core/crc32c.h"
 #include "os/os.h"
-#include "store/counters_layout.h"
+#include "store/counters.h"
 #include "test/support.h"
 
-enum { COUNT = 5, FILE_BYTES = 16 + 8 * COUNT };
+enum { THREADS = 4, TIMES = SANITIZER ? 5000 : 50000, CREATE = EMMAP_COUNTERS_CREATE };
 
-static void make_bytes(const char *path, const void *bytes, size_t len_bytes) {
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    assert_int_equal(fwrite(bytes, 1, len_bytes, f), len_bytes);
-    assert_ok(fclose(f));
+static const struct emmap_counter three[] = {
+    {.name = "requests", .unit = "", .help = "What was asked for.", .type = EMMAP_COUNTER},
+    {.name = "größe", .unit = "bytes"},
+    {.name = "latency", .unit = "seconds", .help = "\\ and\nline", .type = EMMAP_GAUGE},
+};
+
+static int open_as(struct emmap_counters **out, const char *path, uint32_t flags, uint64_t count,
+                   const struct emmap_counter *names) {
+    const struct emmap_counters_options options = {
+        .flags = flags, .count = count, .counters = names};
+    own_faults();
+    return emmap_counters_open(out, path, &options);
 }
 
-/* Of COUNT counters; counter i is i + 1. */
-static void make_counters(const char *path, size_t len_bytes) {
-    uint8_t bytes[FILE_BYTES + 8] = {'E', 'M', 'M', 'A', 'P', '0', '1', '\n', COUNT};
-    for (unsigned i = 0; i < COUNT; i++)
-        bytes[emmap_counters_off(i)] = (uint8_t)(i + 1);
-    make_bytes(path, bytes, len_bytes);
+static struct emmap_counters *made(const char *path, uint32_t flags, uint64_t count,
+                                   const struct emmap_counter *names) {
+    struct emmap_counters *c;
+    assert_ok(open_as(&c, path, flags | CREATE, count, names));
+    return c;
 }
 
-static DIR *open_folder_of(const char *path) {
-    char folder[4096];
-    snprintf(folder, sizeof folder, "%.*s", (int)(strrchr(path, '/') - path), path);
-    DIR *dir = opendir(folder);
-    assert_non_null(dir);
-    return dir;
+static int64_t value(struct emmap_counters *c, uint64_t i) {
+    int64_t got;
+    assert_ok(emmap_counters_get(c, i, &got));
+    return got;
 }
 
-static unsigned names_beside(const char *path) {
-    DIR *dir = open_folder_of(path);
-    unsigned names = 0;
-    while (readdir(dir))
-        names++;
-    assert_ok(closedir(dir));
-    return names - 2; /* "." and ".." */
+static void add(struct emmap_counters *c, uint64_t i, int64_t by) {
+    int64_t old;
+    MUST(emmap_counters_fetch(c, i, EMMAP_ADD, by, &old) == 0);
 }
 
-static int64_t counter(struct emmap_file *file, uint64_t i) {
-    int64_t value = 0;
-    assert_ok(emmap_file_load(file, emmap_counters_off(i), &value));
-    return value;
+static int64_t number(struct emmap_counters *c, uint64_t n) {
+    int64_t first;
+    MUST(emmap_counters_allocate(c, 0, n, &first) == 0);
+    return first;
 }
 
-static void refused(int answer, const char *path, uint64_t count) {
-    struct emmap_file *file = NULL;
-    uint64_t found = 77;
-    struct snapshot before = snapshot_of(path);
-    assert_int_equal(emmap_counters_open(&file, path, count, &found), answer);
-    assert_null(file);
-    assert_int_equal(found, 77);
-    assert_as_before(&before);
+static uint64_t count_of(struct emmap_counters *c) {
+    struct emmap_counters_info info;
+    assert_ok(emmap_counters_info(c, &info));
+    return info.count;
+}
+
+static void end(struct emmap_counters *c) {
+    emmap_counters_free(c);
     await_no_regions();
 }
 
-static void a_new_file_is_of_zeros_and_an_old_one_opens(void **state) {
+/* -------------------------------------------------------------------------------------- values */
+
+static void each_kind_keeps_its_values(void **state) {
+    static const uint32_t kinds[] = {0, EMMAP_COUNTERS_UNSIGNED, EMMAP_COUNTERS_PADDED,
+                                     EMMAP_COUNTERS_STRIPED,
+                                     EMMAP_COUNTERS_STRIPED | EMMAP_COUNTERS_UNSIGNED};
     (void)state;
-    const char *path = support_path("f");
-    struct emmap_file *file;
-    uint64_t found;
-    assert_ok(emmap_counters_open(&file, path, COUNT, &found));
-    assert_int_equal(found, COUNT);
-    assert_int_equal(file_bytes_of(path), FILE_BYTES);
-    assert_int_equal(names_beside(path), 1);
-    for (unsigned i = 0; i < COUNT; i++)
-        assert_int_equal(counter(file, i), 0);
-    emmap_file_free(file);
-
-    make_counters(path, FILE_BYTES);
-    for (unsigned asked = 0; asked <= COUNT; asked += COUNT) {
-        assert_ok(emmap_counters_open(&file, path, asked, &found));
-        assert_int_equal(found, COUNT);
-        for (unsigned i = 0; i < COUNT; i++)
-            assert_int_equal(counter(file, i), i + 1);
-        emmap_file_free(file);
-    }
-    await_no_regions();
-}
-
-static void count_0_makes_no_file(void **state) {
-    (void)state;
-    const char *path = support_path("f");
-    refused(-ENOENT, path, 0);
-    assert_int_equal(names_beside(path), 0);
-}
-
-static void another_count_and_a_cut_file_are_refused(void **state) {
-    (void)state;
-    const char *path = support_path("f");
-    make_counters(path, FILE_BYTES);
-    for (uint64_t count = 1; count <= 100; count++)
-        if (count != COUNT) refused(EMMAP_E_SIZE_MISMATCH, path, count);
-    refused(-EFBIG, path, UINT64_MAX);
-    for (size_t len = 0; len <= FILE_BYTES + 8; len++) {
-        make_counters(path, len);
-        const int answer = len < 16 ? EMMAP_E_FOREIGN : EMMAP_E_CORRUPT;
-        if (len != FILE_BYTES) refused(answer, path, 0);
-        if (len != FILE_BYTES) refused(answer, path, COUNT);
-    }
-}
-
-static void a_flipped_bit_of_the_header_is_refused(void **state) {
-    (void)state;
-    const char *path = support_path("f");
-    for (unsigned bit = 0; bit < 128; bit++) {
-        make_counters(path, FILE_BYTES);
-        FILE *f = fopen(path, "r+b");
-        assert_non_null(f);
-        const int byte = file_byte(path, bit / 8) ^ (1 << bit % 8);
-        assert_ok(fseek(f, (long)(bit / 8), SEEK_SET));
-        assert_int_equal(fputc(byte, f), byte);
-        assert_ok(fclose(f));
-        refused(bit < 64 ? EMMAP_E_FOREIGN : EMMAP_E_CORRUPT, path, bit % 2 ? COUNT : 0);
-    }
-}
-
-/* What a process of the same number has left behind, of whatever kind, is not in the way, and is not
- * touched: it may be somebody else's who is at it right now. */
-static void leftovers_of_a_dead_process_are_not_in_the_way(void **state) {
-    (void)state;
-    enum { LEFTOVERS = 2 * 3 };
-    static const size_t lengths[] = {0, FILE_BYTES, FILE_BYTES + 8};
-    const char *path = support_path("f");
-    char name[64];
-    struct snapshot before[LEFTOVERS];
-    static char names[LEFTOVERS][512];
-    for (unsigned i = 0; i < LEFTOVERS; i++) {
-        snprintf(name, sizeof name, "emmap.new.%llu.%u", (unsigned long long)os_pid(), i);
-        strcpy(names[i], support_path(name));
-        make_counters(names[i], lengths[i % 3]);
-        before[i] = snapshot_of(names[i]);
-    }
-    for (unsigned i = 0; i < LEFTOVERS; i++) {
-        struct emmap_file *file;
-        uint64_t found;
-        assert_ok(emmap_counters_open(&file, path, COUNT, &found));
-        assert_int_equal(counter(file, 0), 0);
-        emmap_file_free(file);
-        assert_ok(unlink(path));
-    }
-    for (unsigned i = 0; i < LEFTOVERS; i++)
-        assert_as_before(&before[i]);
-    assert_int_equal(names_beside(path), LEFTOVERS);
-    await_no_regions();
-}
-
-static void a_name_that_is_taken_is_not_the_last_one_tried(void **state) {
-    (void)state;
-    const char *path = support_path("f");
-    struct emmap_file *file = NULL;
-    uint64_t found;
-    os_fail_at(OS_CALL_OPEN, 1, EEXIST, true);
-    assert_int_equal(emmap_counters_open(&file, path, COUNT, &found), -EEXIST);
-    assert_in_range(os_fail_seen(OS_CALL_OPEN), 2, 100);
-    os_fail_at(OS_CALL_OPEN, 1, EEXIST, false);
-    assert_ok(emmap_counters_open(&file, path, COUNT, &found));
-    assert_string_equal(os_fail_last(), "open");
-    os_fail_never();
-    assert_int_equal(names_beside(path), 1);
-    emmap_file_free(file);
-    await_no_regions();
-}
-
-/* --------------------------------------------------------------------- each system call fails */
-
-/* A file that was made is whole, one that was not is missing, and nothing else is left. */
-static void assert_whole_or_missing(const char *path, int rc) {
-    const bool there = file_exists(path);
-    if (rc == 0) assert_true(there);
-    if (there) assert_int_equal(file_bytes_of(path), FILE_BYTES);
-    if (there) assert_int_equal(file_byte(path, 8), COUNT);
-    if (strcmp(os_fail_last(), "unlink") != 0) assert_int_equal(names_beside(path), there);
-}
-
-static void remove_all_beside(const char *path) {
-    DIR *dir = open_folder_of(path);
-    for (const struct dirent *e; (e = readdir(dir));)
-        if (e->d_name[0] != '.') assert_ok(unlinkat(dirfd(dir), e->d_name, 0));
-    assert_ok(closedir(dir));
-}
-
-static bool open_with_failure(bool exists, const char *path, unsigned nth, int err) {
-    struct emmap_file *file = NULL;
-    uint64_t found = 0;
-    remove_all_beside(path);
-    if (exists) make_counters(path, FILE_BYTES);
-    struct snapshot before = snapshot_of(path);
-    const unsigned descriptors = open_descriptors();
-
-    os_fail_at(OS_CALL_ANY, nth, err, false);
-    const int rc = emmap_counters_open(&file, path, COUNT, &found);
-    const unsigned seen = os_fail_seen(OS_CALL_ANY);
-    const bool clean = rc == 0 || rc == -err;
-    if (!clean) print_message("%s answered %s\n", os_fail_last(), emmap_error_name(rc));
-    assert_true(clean);
-    if (!exists) assert_whole_or_missing(path, rc);
-    os_fail_never();
-
-    if (exists)
-        assert_as_before(&before);
-    else
-        free(before.bytes);
-    if (rc == 0) assert_int_equal(found, COUNT);
-    if (rc == 0) assert_int_equal(counter(file, COUNT - 1), exists ? COUNT : 0);
-    emmap_file_free(file);
-    await_no_regions();
-    await_descriptors(descriptors);
-    if (rc) {
-        assert_ok(emmap_counters_open(&file, path, COUNT, &found));
-        emmap_file_free(file);
-        await_no_regions();
-    }
-    return seen >= nth;
-}
-
-static void open_stands_any_failure(void **state) {
-    (void)state;
-    static const int errors[] = {EIO, ENOSPC, ENOMEM, EINTR};
-    const char *path = support_path("f");
-    for (int exists = 0; exists <= 1; exists++)
-        for (unsigned e = 0; e < sizeof errors / sizeof *errors; e++) {
-            unsigned n = 1;
-            while (open_with_failure(exists, path, n, errors[e]))
-                assert_true(++n < 200);
-            assert_true(n > (exists ? 5 : 15));
+    for (unsigned k = 0; k < sizeof kinds / sizeof *kinds; k++)
+        for (int named = 0; named < 2; named++) {
+            const char *path = support_path("c");
+            const struct emmap_counter *names = named ? three : NULL;
+            struct emmap_counters *c = made(path, kinds[k], 3, names);
+            for (uint64_t i = 0; i < 3; i++) {
+                assert_int_equal(value(c, i), 0);
+                assert_ok(emmap_counters_put(c, i, 100 * (int64_t)i));
+                add(c, i, 7);
+            }
+            emmap_counters_free(c);
+            assert_ok(open_as(&c, path, kinds[k], 3, names));
+            for (uint64_t i = 0; i < 3; i++)
+                assert_int_equal(value(c, i), 100 * (int64_t)i + 7);
+            end(c);
+            assert_ok(unlink(path));
         }
 }
 
-/* --------------------------------------------------------------------------- several at once */
-
-enum { MAKERS = 4, ROUNDS = 30 };
-
-static pthread_barrier_t gate;
-
-static void *maker(void *arg) {
-    struct emmap_file *file;
-    uint64_t found;
+static void the_larger_and_the_smaller_stay(void **state) {
+    (void)state;
     int64_t old;
-    for (int round = 0; round < ROUNDS; round++) {
-        (void)pthread_barrier_wait(&gate);
-        MUST(emmap_counters_open(&file, arg, COUNT, &found) == 0);
-        MUST(emmap_file_fetch(file, emmap_counters_off(1), EMMAP_ADD, 1, &old) == 0);
-        emmap_file_free(file);
-        (void)pthread_barrier_wait(&gate);
-        (void)pthread_barrier_wait(&gate);
+    struct emmap_counters *s = made(support_path("s"), 0, 2, NULL);
+    struct emmap_counters *u = made(support_path("u"), EMMAP_COUNTERS_UNSIGNED, 2, NULL);
+    assert_ok(emmap_counters_fetch(s, 0, EMMAP_MAX, -1, &old));
+    assert_int_equal(value(s, 0), 0);
+    assert_ok(emmap_counters_fetch(u, 0, EMMAP_MAX, -1, &old)); /* 2^64 - 1 */
+    assert_int_equal(value(u, 0), -1);
+    assert_ok(emmap_counters_fetch(s, 0, EMMAP_MIN, -1, &old));
+    assert_int_equal(old, 0);
+    assert_int_equal(value(s, 0), -1);
+    assert_ok(emmap_counters_fetch(u, 0, EMMAP_MIN, 5, &old));
+    assert_int_equal(old, -1);
+    assert_int_equal(value(u, 0), 5);
+    assert_ok(emmap_counters_fetch(u, 0, EMMAP_MIN, -1, &old));
+    assert_int_equal(value(u, 0), 5);
+    assert_ok(emmap_counters_fetch(s, 0, EMMAP_MAX, 9, &old));
+    assert_int_equal(value(s, 0), 9);
+    emmap_counters_free(u);
+    end(s);
+}
+
+static void what_is_not_there_cannot_be_counted(void **state) {
+    (void)state;
+    int64_t old;
+    uint64_t i;
+    struct emmap_counter name;
+    struct emmap_counters *c = made(support_path("c"), 0, 3, three);
+    assert_int_equal(emmap_counters_get(c, 3, &old), -EDOM);
+    assert_int_equal(emmap_counters_put(c, UINT64_MAX, 1), -EDOM);
+    assert_int_equal(emmap_counters_allocate(c, 3, 1, &old), -EDOM);
+    assert_int_equal(emmap_counters_allocate(c, 0, 0, &old), -EINVAL);
+    assert_int_equal(emmap_counters_find(c, "request", 7, &i), -EDOM);
+    assert_int_equal(emmap_counters_name(c, 3, &name), -EDOM);
+    assert_ok(emmap_counters_close(c));
+    assert_int_equal(emmap_counters_get(c, 0, &old), EMMAP_E_CLOSED);
+    assert_int_equal(emmap_counters_allocate(c, 0, 1, &old), EMMAP_E_CLOSED);
+    end(c);
+    c = made(support_path("s"), EMMAP_COUNTERS_STRIPED, 1, NULL);
+    assert_int_equal(emmap_counters_allocate(c, 0, 1, &old), EMMAP_E_NOTSUP);
+    assert_int_equal(emmap_counters_cas(c, 0, 0, 1, &old), EMMAP_E_NOTSUP);
+    assert_int_equal(emmap_counters_fetch(c, 0, EMMAP_EXCHANGE, 1, &old), EMMAP_E_NOTSUP);
+    assert_int_equal(value(c, 0), 0);
+    end(c);
+}
+
+static void only_to_be_looked_at(void **state) {
+    (void)state;
+    int64_t old;
+    const char *path = support_path("c");
+    struct emmap_counters *c;
+    assert_int_equal(open_as(&c, path, EMMAP_COUNTERS_READ, 0, NULL), -ENOENT);
+    assert_int_equal(open_as(&c, path, EMMAP_COUNTERS_READ | CREATE, 1, NULL), -EINVAL);
+    end(made(path, 0, 3, three));
+    struct snapshot before = snapshot_of(path);
+    assert_ok(open_as(&c, path, EMMAP_COUNTERS_READ, 0, NULL));
+    assert_int_equal(value(c, 2), 0);
+    assert_int_equal(emmap_counters_put(c, 0, 1), -EACCES);
+    assert_int_equal(emmap_counters_fetch(c, 0, EMMAP_ADD, 1, &old), -EACCES);
+    assert_int_equal(emmap_counters_allocate(c, 0, 1, &old), -EACCES);
+    end(c);
+    assert_as_before(&before);
+}
+
+/* --------------------------------------------------------------------------------------- names */
+
+static void names_are_found_and_told(void **state) {
+    (void)state;
+    uint64_t i;
+    const char *path = support_path("c");
+    end(made(path, 0, 3, three));
+    struct emmap_counters *c;
+    assert_ok(open_as(&c, path, 0, 0, NULL));
+    for (uint64_t n = 0; n < 3; n++) {
+        struct emmap_counter told;
+        assert_ok(emmap_counters_name(c, n, &told));
+        assert_string_equal(told.name, three[n].name);
+        assert_string_equal(told.unit, three[n].unit ? three[n].unit : "");
+        assert_string_equal(told.help, three[n].help ? three[n].help : "");
+        assert_int_equal(told.type, three[n].type);
+        assert_ok(emmap_counters_find(c, three[n].name, strlen(three[n].name), &i));
+        assert_int_equal(i, n);
+    }
+    end(c);
+}
+
+static void impossible_names_make_no_file(void **state) {
+    static char longest[300];
+    (void)state;
+    memset(longest, 'n', sizeof longest - 1);
+    const struct emmap_counter wrong[][2] = {
+        {{.name = "a"}, {.name = "a"}},
+        {{.name = "a"}, {.name = ""}},
+        {{.name = "a"}, {.name = NULL}},
+        {{.name = "a"}, {.name = longest}},
+        {{.name = "a"}, {.name = "\xFF"}},
+        {{.name = "a"}, {.name = "\xC0\x80"}},
+        {{.name = "a"}, {.name = "\xED\xA0\x80"}},
+        {{.name = "a"}, {.name = "b", .unit = longest}},
+        {{.name = "a"}, {.name = "b", .help = "\x80"}},
+        {{.name = "a"}, {.name = "b", .type = 2}},
+    };
+    const char *path = support_path("c");
+    struct emmap_counters *c;
+    for (unsigned n = 0; n < sizeof wrong / sizeof *wrong; n++) {
+        assert_int_equal(open_as(&c, path, CREATE, 2, wrong[n]), -EINVAL);
+        assert_false(file_exists(path));
+    }
+    assert_int_equal(open_as(&c, path, CREATE, UINT64_MAX / 32, NULL), -EFBIG);
+    assert_int_equal(open_as(&c, path, 1u << 30 | CREATE, 2, NULL), -EINVAL);
+    longest[255] = 0;
+    const struct emmap_counter just[] = {{.name = longest}};
+    end(made(path, 0, 1, just));
+}
+
+/* ---------------------------------------------------------------------------- other files, formats */
+
+static void what_differs_is_refused_and_stays(void **state) {
+    (void)state;
+    const char *path = support_path("c");
+    struct emmap_counters *c;
+    end(made(path, EMMAP_COUNTERS_PADDED, 3, three));
+    struct snapshot before = snapshot_of(path);
+    const struct emmap_counter other[] = {three[0], three[1], {.name = "other"}};
+    const uint32_t padded = EMMAP_COUNTERS_PADDED;
+    assert_int_equal(open_as(&c, path, padded, 2, three), EMMAP_E_DIFFERS);
+    assert_int_equal(open_as(&c, path, padded, 3, other), EMMAP_E_DIFFERS);
+    assert_int_equal(open_as(&c, path, padded, 3, NULL), EMMAP_E_DIFFERS);
+    assert_int_equal(open_as(&c, path, 0, 3, three), EMMAP_E_DIFFERS);
+    assert_int_equal(open_as(&c, path, padded | EMMAP_COUNTERS_UNSIGNED, 3, three),
+                     EMMAP_E_DIFFERS);
+    assert_int_equal(open_as(&c, path, padded | EMMAP_COUNTERS_STRIPED, 3, three), EMMAP_E_DIFFERS);
+    assert_as_before(&before);
+    assert_ok(open_as(&c, path, padded, 3, three));
+    end(c);
+}
+
+static void foreign_files_are_refused_and_stay(void **state) {
+    (void)state;
+    struct emmap_counters *c;
+    const char *path = support_path("f");
+    for (uint64_t bytes = 1; bytes < 9000; bytes += bytes < 100 ? 1 : 997) {
+        make_file(path, bytes);
+        struct snapshot before = snapshot_of(path);
+        assert_int_equal(open_as(&c, path, CREATE, 3, three), EMMAP_E_FOREIGN);
+        assert_int_equal(open_as(&c, path, CREATE, 0, NULL), EMMAP_E_FOREIGN);
+        assert_as_before(&before);
+    }
+    await_no_regions();
+}
+
+static void simple_counters_are_opened_as_they_are(void **state) {
+    (void)state;
+    const char *path = support_path("s");
+    struct emmap_file *simple;
+    struct emmap_counters *c;
+    struct emmap_counter name;
+    uint64_t n;
+    int64_t old;
+    own_faults();
+    assert_ok(emmap_simple_counters_open(&simple, path, 3, &n));
+    assert_ok(emmap_file_store(simple, emmap_simple_counters_off(2), 41));
+    emmap_file_free(simple);
+    assert_ok(open_as(&c, path, CREATE, 3, NULL));
+    assert_int_equal(count_of(c), 3);
+    assert_int_equal(value(c, 2), 41);
+    add(c, 2, 1);
+    assert_int_equal(emmap_counters_get(c, 3, &old), -EDOM);
+    assert_int_equal(emmap_counters_allocate(c, 0, 1, &old), EMMAP_E_NOTSUP);
+    assert_int_equal(emmap_counters_name(c, 0, &name), -EDOM);
+    assert_int_equal(emmap_counters_find(c, "a", 1, &n), -EDOM);
+    assert_ok(emmap_counters_sync(c));
+    end(c);
+    assert_int_equal(open_as(&c, path, CREATE, 4, NULL), EMMAP_E_NOTSUP);
+    assert_int_equal(open_as(&c, path, CREATE, 2, NULL), EMMAP_E_DIFFERS);
+    assert_int_equal(open_as(&c, path, CREATE, 3, three), EMMAP_E_DIFFERS);
+    assert_int_equal(open_as(&c, path, EMMAP_COUNTERS_UNSIGNED, 3, NULL), EMMAP_E_DIFFERS);
+    assert_ok(emmap_simple_counters_open(&simple, path, 3, &n));
+    assert_ok(emmap_file_load(simple, emmap_simple_counters_off(2), &old));
+    assert_int_equal(old, 42);
+    emmap_file_free(simple);
+    await_no_regions();
+}
+
+static void poke(const char *path, uint64_t off, const void *bytes, size_t len) {
+    const int fd = open(path, O_RDWR);
+    assert_true(fd >= 0);
+    assert_int_equal(pwrite(fd, bytes, len, (off_t)off), len);
+    close(fd);
+}
+
+/* Each byte of the header, of a name, and of the count. */
+static void each_damaged_byte_is_found(void **state) {
+    (void)state;
+    const char *path = support_path("c");
+    struct emmap_counters *c;
+    end(made(path, 0, 3, three));
+    for (uint64_t off = 0; off < 4096 + 1024; off++) {
+        if (off == 76) off = COUNTERS_LIVE_OFF; /* zeros */
+        if (off == COUNTERS_LIVE_OFF + 8) off = 4096 + 64;
+        const uint8_t was = file_byte(path, off), is = was ^ 0x40;
+        poke(path, off, &is, 1);
+        const int rc = open_as(&c, path, 0, 0, NULL);
+        if (rc != (off < 8                                              ? EMMAP_E_FOREIGN
+                   : off == COUNTERS_LIVE_OFF || off > 4096 || off < 76 ? EMMAP_E_CORRUPT
+                                                                        : EMMAP_E_TRUNCATED) &&
+            !(off == COUNTERS_LIVE_OFF && rc == EMMAP_E_TRUNCATED))
+            fail_msg("byte %llu: %s", (unsigned long long)off, emmap_error_name(rc));
+        poke(path, off, &was, 1);
+    }
+    assert_ok(open_as(&c, path, 0, 3, three));
+    end(c);
+}
+
+/* Shorter than its header, than its records say; and with a count that leaves no room, or is none. */
+static void a_file_that_is_cut_is_told(void **state) {
+    static const uint64_t cuts[] = {40, 79, 80, 4095, 4096, 5000, 4096 + 2 * 1024 + 1023};
+    (void)state;
+    const char *path = support_path("c");
+    struct emmap_counters *c;
+    for (unsigned n = 0; n < sizeof cuts / sizeof *cuts; n++) {
+        (void)unlink(path);
+        end(made(path, 0, 3, three));
+        assert_ok(truncate(path, (off_t)cuts[n]));
+        struct snapshot before = snapshot_of(path);
+        assert_int_equal(open_as(&c, path, CREATE, 3, three), EMMAP_E_TRUNCATED);
+        assert_as_before(&before);
+    }
+    const uint64_t none = 0, most = UINT64_MAX;
+    (void)unlink(path);
+    end(made(path, 0, 3, three));
+    poke(path, COUNTERS_LIVE_OFF, &none, 8);
+    assert_int_equal(open_as(&c, path, 0, 0, NULL), EMMAP_E_CORRUPT);
+    poke(path, COUNTERS_LIVE_OFF, &most, 8);
+    assert_int_equal(open_as(&c, path, 0, 0, NULL), EMMAP_E_TRUNCATED);
+    await_no_regions();
+}
+
+/* What a later version may add: a version, features that must be known, sound otherwise. */
+static void later_formats_are_refused(void **state) {
+    (void)state;
+    const char *path = support_path("c");
+    struct emmap_counters *c;
+    for (unsigned what = 0; what < 6; what++) {
+        struct emmap_disk_counters header;
+        (void)unlink(path);
+        end(made(path, 0, 3, NULL));
+        const int fd = open(path, O_RDWR);
+        assert_int_equal(pread(fd, &header, sizeof header, 0), sizeof header);
+        close(fd);
+        if (what == 0) header.version = 2;
+        if (what == 1) header.kind = 9;
+        if (what == 2) header.incompat = 1;
+        if (what == 3) header.ro_compat = 1;
+        if (what == 4) header.flags = 1u << 4;
+        if (what == 5) header.stride = 64;
+        header.crc = crc32c(0, &header, offsetof(struct emmap_disk_counters, crc));
+        poke(path, 0, &header, sizeof header);
+        assert_int_equal(open_as(&c, path, 0, 0, NULL),
+                         what < 4 ? EMMAP_E_NOTSUP : EMMAP_E_CORRUPT);
+    }
+    await_no_regions();
+}
+
+/* ------------------------------------------------------------------------------------ extending */
+
+static void more_are_added_while_others_use_it(void **state) {
+    (void)state;
+    const char *path = support_path("c");
+    uint64_t i;
+    const struct emmap_counter five[] = {
+        {.name = "new", .help = "first here"}, three[2], three[1], three[0], {.name = "newer"}};
+    struct emmap_counters *old = made(path, 0, 3, three), *c;
+    assert_ok(emmap_counters_put(old, 1, 11));
+    assert_ok(open_as(&c, path, 0, 5, five));
+    assert_int_equal(count_of(c), 5);
+    assert_int_equal(value(c, 1), 11);
+    assert_ok(emmap_counters_find(c, "new", 3, &i));
+    assert_int_equal(i, 3);
+    assert_ok(emmap_counters_find(old, "newer", 5, &i));
+    assert_int_equal(i, 4);
+    add(c, 4, 5);
+    assert_int_equal(value(old, 4), 5);
+    struct emmap_counter told;
+    assert_ok(emmap_counters_name(old, 3, &told));
+    assert_string_equal(told.help, "first here");
+    emmap_counters_free(c);
+    assert_int_equal(open_as(&c, path, 0, 3, three), EMMAP_E_DIFFERS);
+    assert_int_equal(open_as(&c, path, EMMAP_COUNTERS_READ, 3, three), EMMAP_E_DIFFERS);
+    end(old);
+    c = made(support_path("n"), 0, 2, NULL);
+    struct emmap_counters *more = made(support_path("n"), 0, 100000, NULL);
+    add(more, 99999, 3);
+    assert_int_equal(value(c, 99999), 3);
+    emmap_counters_free(more);
+    end(c);
+}
+
+/* What an extension that was cut off has left behind the end is not taken for a value. */
+static void leftovers_of_an_extension_do_not_count(void **state) {
+    (void)state;
+    const char *path = support_path("c");
+    static uint8_t junk[64];
+    memset(junk, 0xAB, sizeof junk);
+    end(made(path, 0, 2, NULL));
+    poke(path, 4096 + 2 * COUNTERS_PLAIN, junk, sizeof junk);
+    struct emmap_counters *c = made(path, 0, 2, NULL);
+    int64_t old;
+    assert_int_equal(emmap_counters_get(c, 2, &old), -EDOM);
+    emmap_counters_free(c);
+    c = made(path, 0, 4, NULL);
+    for (uint64_t i = 0; i < 4; i++)
+        assert_int_equal(value(c, i), 0);
+    assert_int_equal(number(c, 1), 0);
+    assert_ok(emmap_counters_allocate(c, 3, 1, &old));
+    assert_int_equal(old, 0);
+    end(c);
+}
+
+static void *extends(void *arg) {
+    const char *path = arg;
+    for (uint64_t n = 2; n < 40; n++) {
+        struct emmap_counters *c;
+        const struct emmap_counters_options options = {.flags = CREATE, .count = n};
+        const int rc = emmap_counters_open(&c, path, &options);
+        if (rc == EMMAP_E_DIFFERS) continue;
+        MUST(rc == 0);
+        add(c, n - 1, 1);
+        emmap_counters_free(c);
     }
     return NULL;
 }
 
-static void several_threads_make_one_file(void **state) {
+static void threads_extend_it_at_once(void **state) {
     (void)state;
-    const char *path = support_path("f");
-    pthread_t threads[MAKERS];
-    struct emmap_file *file;
-    uint64_t found;
-    assert_ok(pthread_barrier_init(&gate, NULL, MAKERS + 1));
-    for (int i = 0; i < MAKERS; i++)
-        assert_ok(pthread_create(&threads[i], NULL, maker, (void *)(uintptr_t)path));
-    for (int round = 0; round < ROUNDS; round++) {
-        (void)pthread_barrier_wait(&gate);
-        (void)pthread_barrier_wait(&gate);
-        assert_ok(emmap_counters_open(&file, path, 0, &found));
-        assert_int_equal(counter(file, 1), MAKERS);
-        emmap_file_free(file);
-        assert_int_equal(names_beside(path), 1);
-        assert_ok(unlink(path));
-        (void)pthread_barrier_wait(&gate);
-    }
-    for (int i = 0; i < MAKERS; i++)
-        assert_ok(pthread_join(threads[i], NULL));
-    assert_ok(pthread_barrier_destroy(&gate));
-    await_no_regions();
+    if (!FILES_ARE_KNOWN) skip();
+    char *path = (char *)(uintptr_t)support_path("c");
+    pthread_t threads[3];
+    struct emmap_counters *c = made(path, 0, 1, NULL);
+    for (int t = 0; t < 3; t++)
+        assert_ok(pthread_create(&threads[t], NULL, extends, path));
+    for (int t = 0; t < 3; t++)
+        assert_ok(pthread_join(threads[t], NULL));
+    assert_int_equal(count_of(c), 39);
+    for (uint64_t i = 1; i < 39; i++)
+        assert_in_range(value(c, i), i == 38, 3);
+    end(c);
 }
 
-int main(void) {
+/* Until the one that is extending it ends. */
+static void who_extends_excludes_others(void **state) {
+    (void)state;
+    if (!FILES_ARE_KNOWN) skip();
+    const char *path = support_path("c");
+    end(made(path, 0, 2, NULL));
+    const int fd = open(path, O_RDWR);
+    struct emmap_counters *c;
+    assert_ok(os_lock_byte(fd, COUNTERS_LOCK_BYTE, OS_LOCK_WRITE));
+    os_hurry(true);
+    assert_int_equal(open_as(&c, path, 0, 3, NULL), EMMAP_E_BUSY);
+    os_hurry(false);
+    assert_ok(open_as(&c, path, 0, 2, NULL));
+    emmap_counters_free(c);
+    close(fd);
+    assert_ok(open_as(&c, path, 0, 3, NULL));
+    end(c);
+}
+
+/* ------------------------------------------------------------------------------------ allocating */
+
+static void numbers_rise_from_the_value(void **state) {
+    (void)state;
+    struct emmap_counters *c = made(support_path("c"), 0, 1, NULL);
+    assert_int_equal(number(c, 1), 0);
+    assert_int_equal(number(c, 10), 1);
+    assert_int_equal(number(c, 1000000), 11);
+    assert_int_equal(number(c, 1), 1000011);
+    assert_ok(emmap_counters_put(c, 0, -5));
+    assert_int_equal(number(c, 3), -5);
+    assert_int_equal(value(c, 0), -2);
+    end(c);
+}
+
+static void the_last_numbers_are_given_and_no_more(void **state) {
+    (void)state;
+    int64_t first;
+    struct emmap_counters *c = made(support_path("s"), 0, 1, NULL);
+    assert_ok(emmap_counters_put(c, 0, INT64_MAX - 2));
+    assert_int_equal(emmap_counters_allocate(c, 0, 3, &first), -EOVERFLOW);
+    assert_int_equal(number(c, 1), INT64_MAX - 2);
+    assert_int_equal(number(c, 1), INT64_MAX - 1);
+    assert_int_equal(emmap_counters_allocate(c, 0, 1, &first), -EOVERFLOW);
+    end(c);
+    c = made(support_path("u"), EMMAP_COUNTERS_UNSIGNED, 1, NULL);
+    assert_ok(emmap_counters_put(c, 0, -2));
+    assert_int_equal(number(c, 1), -2);
+    assert_int_equal(emmap_counters_allocate(c, 0, UINT64_MAX, &first), -EOVERFLOW);
+    end(c);
+}
+
+static void another_boot_skips_what_was_reserved(void **state) {
+    (void)state;
+    if (!FILES_ARE_KNOWN) skip();
+    static const uint8_t boots[][16] = {{1}, {2}};
+    const char *path = support_path("c");
+    os_pretend_boot(boots[0]);
+    struct emmap_counters *c = made(path, 0, 2, NULL);
+    assert_ok(emmap_counters_put(c, 1, -7));
+    const int64_t last = number(c, 5) + 4;
+    emmap_counters_free(c);
+    c = made(path, 0, 2, NULL);
+    assert_int_equal(number(c, 1), last + 1); /* the same boot: nothing is skipped */
+    emmap_counters_free(c);
+    os_pretend_boot(boots[1]);
+    c = made(path, 0, 2, NULL);
+    assert_in_range(number(c, 1), last + 2, last + 10000);
+    const int64_t next = number(c, 1);
+    assert_int_equal(value(c, 1), -7); /* was never allocated from */
+    emmap_counters_free(c);
+    c = made(path, 0, 2, NULL);
+    assert_int_equal(number(c, 1), next + 1);
+    assert_ok(emmap_counters_put(c, 0, 1000000000)); /* by hand, above what was reserved */
+    emmap_counters_free(c);
+    os_pretend_boot(boots[0]);
+    c = made(path, 0, 2, NULL);
+    assert_int_equal(number(c, 1), 1000000000);
+    end(c);
+    os_pretend_boot(NULL);
+}
+
+/* Nothing is given, and all that is written is written anew by the next opener. */
+static void a_failed_sync_gives_no_number(void **state) {
+    (void)state;
+    const char *path = support_path("c");
+    int64_t first = 77;
+    struct emmap_counters *c = made(path, 0, 1, NULL);
+    assert_int_equal(number(c, 1), 0);
+    os_fail_at(OS_CALL_SYNC_RANGE, 1, EIO, 1);
+    assert_int_equal(emmap_counters_allocate(c, 0, 5000, &first), EMMAP_E_SYNC_FAILED);
+    os_fail_never();
+    assert_int_equal(first, 77);
+    assert_int_equal(emmap_counters_allocate(c, 0, 50000, &first), EMMAP_E_SYNC_FAILED);
+    assert_int_equal(number(c, 1), 1); /* those that were on the disk before */
+    emmap_counters_free(c);
+    await_no_regions();
+    os_fail_at(OS_CALL_SYNC, 1, EIO, 0);
+    assert_int_equal(open_as(&c, path, 0, 1, NULL), EMMAP_E_SYNC_FAILED);
+    os_fail_never();
+    await_no_regions();
+    assert_ok(open_as(&c, path, 0, 1, NULL));
+    assert_int_equal(number(c, 50000), 2);
+    end(c);
+}
+
+static const void *reserved_word;
+static unsigned syncs_of_count;
+static void see_order(void *ctx, const struct os_event *event) {
+    (void)ctx;
+    if (event->kind == OS_EVENT_SYNC && event->off < COUNTERS_DATA_OFF) syncs_of_count++;
+    if (event->kind == OS_EVENT_WORD && event->addr == reserved_word) MUST(syncs_of_count > 0);
+}
+
+/* Who extends it shows the count before it is on the disk. If a power cut takes it back, the record is made
+ * once more: what it had given would be given again. */
+static void the_count_is_on_the_disk_before_a_number_is(void **state) {
+    (void)state;
+    int64_t first;
+    struct emmap_counters *c = made(support_path("c"), 0, 2, NULL);
+    const uint64_t off = counters_off(c, 1) + offsetof(struct emmap_disk_counter, reserved);
+    reserved_word = region_at(c->file->region, off);
+    syncs_of_count = 0;
+    os_record_to(see_order, NULL);
+    assert_ok(emmap_counters_allocate(c, 1, 1, &first));
+    os_record_to(NULL, NULL);
+    assert_int_equal(syncs_of_count, 1);
+    end(c);
+}
+
+/* Cut off and as long again: a counter that has forgotten what it gave gives nothing. */
+static void zeros_give_no_numbers(void **state) {
+    (void)state;
+    int64_t first = 55;
+    const char *path = support_path("c");
+    struct emmap_counters *c = made(path, 0, 2, NULL);
+    assert_int_equal(number(c, 7), 0);
+    assert_ok(truncate(path, 0));
+    make_file(path, 0);
+    assert_ok(truncate(path, COUNTERS_DATA_OFF + 2 * COUNTERS_PLAIN));
+    assert_int_equal(emmap_counters_allocate(c, 0, 1, &first), EMMAP_E_TRUNCATED);
+    assert_int_equal(first, 55);
+    end(c);
+}
+
+static struct emmap_counters *shared;
+
+static void *allocates(void *arg) {
+    uint8_t *given = arg;
+    for (int i = 0; i < TIMES; i++) {
+        const int64_t n = 1 + i % 3, first = number(shared, (uint64_t)n);
+        MUST(first >= 0 && first + n <= 2 * THREADS * TIMES);
+        for (int64_t k = first; k < first + n; k++)
+            MUST(__atomic_fetch_add(&given[k], 1, __ATOMIC_RELAXED) == 0);
+    }
+    return NULL;
+}
+
+static void threads_are_given_each_number_once(void **state) {
+    (void)state;
+    pthread_t threads[THREADS];
+    uint8_t *given = calloc(2 * THREADS, TIMES);
+    assert_non_null(given);
+    shared = made(support_path("c"), 0, 1, NULL);
+    for (int t = 0; t < THREADS; t++)
+        assert_ok(pthread_create(&threads[t], NULL, allocates, given));
+    for (int t = 0; t < THREADS; t++)
+        assert_ok(pthread_join(threads[t], NULL));
+    for (int64_t k = 0; k < value(shared, 0); k++)
+        assert_int_equal(given[k], 1);
+    free(given);
+    end(shared);
+}
+
+/* --------------------------------------------------------------------------------- OS processes */
+
+enum { SENT = 0, ANSWERED = 1, SUM = 2, OTHERS = 3, WORDS = 4 };
+
+static int add_on(const char *path) {
+    struct emmap_counters *c;
+    if (open_as(&c, path, CREATE, WORDS, NULL)) return 1;
+    for (int64_t i = 1;; i++) {
+        MUST(emmap_counters_put(c, SENT, i) == 0);
+        add(c, SUM, 1);
+        MUST(emmap_counters_put(c, ANSWERED, i) == 0);
+        if (i == 500) say();
+    }
+}
+
+static int add_all(const char *path) {
+    struct emmap_counters *c;
+    if (open_as(&c, path, CREATE, WORDS, NULL)) return 1;
+    for (int i = 0; i < TIMES; i++)
+        add(c, OTHERS, 1);
+    emmap_counters_free(c);
+    return 0;
+}
+
+static void killed_processes_have_added_what_they_were_told(void **state) {
+    (void)state;
+    const char *path = support_path("c");
+    struct emmap_counters *c = made(path, 0, WORDS, NULL);
+    const struct child other = start_role("add", path);
+    int64_t sum = 0;
+    for (int kills = 0; kills < 5; kills++) {
+        const struct child victim = start_role("add on", path);
+        await_word(&victim);
+        assert_ok(kill(victim.pid, SIGKILL));
+        assert_int_equal(end_role(&victim), 256 + SIGKILL);
+        const int64_t now = value(c, SUM) - sum;
+        assert_in_range(now, value(c, ANSWERED), value(c, SENT));
+        sum = value(c, SUM);
+    }
+    for (int i = 0; i < TIMES; i++)
+        add(c, OTHERS, 1);
+    assert_int_equal(end_role(&other), 0);
+    assert_int_equal(value(c, OTHERS), 2 * TIMES);
+    end(c);
+}
+
+/* Each has names of its own beside one that all have: the last one finds all, whoever comes first. */
+static int race(const char *path) {
+    char own[40];
+    struct emmap_counters *c;
+    MUST(hear());
+    snprintf(own, sizeof own, "of %d", (int)getpid());
+    const struct emmap_counter names[] = {{.name = "all"}};
+    for (int i = 0;; i++) {
+        const int rc = open_as(&c, path, CREATE, 1, names);
+        if (rc) return 1;
+        add(c, 0, 1);
+        emmap_counters_free(c);
+        if (i == 0) return 0;
+    }
+}
+
+static void of_many_creators_one_makes_it(void **state) {
+    (void)state;
+    enum { ROUNDS = SANITIZER ? 5 : 100, RACERS = 3 };
+    const char *path = support_path("c");
+    for (int round = 0; round < ROUNDS; round++) {
+        struct child racer[RACERS];
+        struct emmap_counters *c;
+        for (int r = 0; r < RACERS; r++)
+            racer[r] = start_role("race", path);
+        for (int r = 0; r < RACERS; r++)
+            give_word(&racer[r]);
+        for (int r = 0; r < RACERS; r++)
+            assert_int_equal(end_role(&racer[r]), 0);
+        assert_ok(open_as(&c, path, 0, 0, NULL));
+        assert_int_equal(value(c, 0), RACERS);
+        assert_int_equal(count_of(c), 1);
+        end(c);
+        assert_ok(unlink(path));
+    }
+}
+
+/* Each adds as many unnamed ones as there are already and one more: each is there, zero or counted. */
+static int extend_on(const char *path) {
+    struct emmap_counters *c;
+    MUST(hear());
+    for (uint64_t n = 2; n < 40; n++) {
+        const int rc = open_as(&c, path, CREATE, n, NULL);
+        if (rc == EMMAP_E_DIFFERS) continue; /* another has gone further */
+        if (rc) return 1;
+        add(c, n - 1, 1);
+        emmap_counters_free(c);
+    }
+    return 0;
+}
+
+static void many_extend_it_at_once(void **state) {
+    (void)state;
+    if (!FILES_ARE_KNOWN) skip();
+    const char *path = support_path("c");
+    struct emmap_counters *c = made(path, 0, 1, NULL);
+    struct child child[3];
+    for (int i = 0; i < 3; i++)
+        child[i] = start_role("extend", path);
+    for (int i = 0; i < 3; i++)
+        give_word(&child[i]);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(end_role(&child[i]), 0);
+    assert_int_equal(count_of(c), 39);
+    for (uint64_t i = 1; i < 39; i++)
+        assert_in_range(value(c, i), i == 38, 3);
+    end(c);
+}
+
+static const struct role roles[] = {
+    {"add", add_all}, {"add on", add_on}, {"race", race}, {"extend", extend_on}};
+
+int main(int argc, char **argv) {
+    const int status = run_role(argc, argv, roles, sizeof roles / sizeof *roles);
+    if (status >= 0) return status;
     const struct CMUnitTest tests[] = {
-        TEST(
-            leftovers_of_a_dead_process_are_not_in_the_way), /* first: of this process's first names */
-        TEST(a_name_that_is_taken_is_not_the_last_one_tried),
-        TEST(a_new_file_is_of_zeros_and_an_old_one_opens),
-        TEST(count_0_makes_no_file),
-        TEST(another_count_and_a_cut_file_are_refused),
-        TEST(a_flipped_bit_of_the_header_is_refused),
-        TEST(open_stands_any_failure),
-        TEST(several_threads_make_one_file),
+        TEST(each_kind_keeps_its_values),
+        TEST(the_larger_and_the_smaller_stay),
+        TEST(what_is_not_there_cannot_be_counted),
+        TEST(only_to_be_looked_at),
+        TEST(names_are_found_and_told),
+        TEST(impossible_names_make_no_file),
+        TEST(what_differs_is_refused_and_stays),
+        TEST(foreign_files_are_refused_and_stay),
+        TEST(simple_counters_are_opened_as_they_are),
+        TEST(each_damaged_byte_is_found),
+        TEST(a_file_that_is_cut_is_told),
+        TEST(later_formats_are_refused),
+        TEST(more_are_added_while_others_use_it),
+        TEST(leftovers_of_an_extension_do_not_count),
+        TEST(threads_extend_it_at_once),
+        TEST(who_extends_excludes_others),
+        TEST(numbers_rise_from_the_value),
+        TEST(the_last_numbers_are_given_and_no_more),
+        TEST(another_boot_skips_what_was_reserved),
+        TEST(a_failed_sync_gives_no_number),
+        TEST(the_count_is_on_the_disk_before_a_number_is),
+        TEST(zeros_give_no_numbers),
+        TEST(threads_are_given_each_number_once),
+        TEST(killed_processes_have_added_what_they_were_told),
+        TEST(of_many_creators_one_makes_it),
+        TEST(many_extend_it_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

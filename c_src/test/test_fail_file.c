@@ -247,8 +247,8 @@ static void no_counters(void) {
 static void some_counters(void) {
     uint64_t found;
     no_counters();
-    assert_ok(emmap_counters_open(&file, path, COUNTERS, &found));
-    assert_ok(emmap_file_store(file, emmap_counters_off(7), 42));
+    assert_ok(emmap_simple_counters_open(&file, path, COUNTERS, &found));
+    assert_ok(emmap_file_store(file, emmap_simple_counters_off(7), 42));
     close_file();
     await_no_regions();
 }
@@ -256,7 +256,7 @@ static void some_counters(void) {
 static int open_counters(void) {
     uint64_t found = 0;
     if (file) return 0;
-    const int rc = emmap_counters_open(&file, path, COUNTERS, &found);
+    const int rc = emmap_simple_counters_open(&file, path, COUNTERS, &found);
     if (rc == 0) assert_int_equal(found, COUNTERS);
     return rc;
 }
@@ -264,25 +264,25 @@ static int open_counters(void) {
 /* All of them zero but for the one of an old file; nobody sees half a file. */
 static void counters_are_whole(bool new) {
     uint64_t count;
-    assert_ok(emmap_counters_count(file, &count));
+    assert_ok(emmap_simple_counters_count(file, &count));
     assert_int_equal(count, COUNTERS);
     for (uint64_t i = 0; i < count; i++) {
-        assert_ok(emmap_file_load(file, emmap_counters_off(i), &old));
+        assert_ok(emmap_file_load(file, emmap_simple_counters_off(i), &old));
         assert_int_equal(old, i == 7 && !new ? 42 : 0);
     }
-    assert_int_equal(file_bytes_of(path), emmap_counters_off(COUNTERS));
+    assert_int_equal(file_bytes_of(path), emmap_simple_counters_off(COUNTERS));
 }
 
 static void check_new_counters(int rc, const struct fault *failed) {
     (void)failed;
     if (rc == 0) counters_are_whole(true);
     if (rc && file_exists(path))
-        assert_int_equal(file_bytes_of(path), emmap_counters_off(COUNTERS));
+        assert_int_equal(file_bytes_of(path), emmap_simple_counters_off(COUNTERS));
 }
 
 static void check_counters(int rc, const struct fault *failed) {
     (void)failed;
-    assert_int_equal(file_bytes_of(path), emmap_counters_off(COUNTERS));
+    assert_int_equal(file_bytes_of(path), emmap_simple_counters_off(COUNTERS));
     if (rc == 0) counters_are_whole(false);
 }
 
@@ -293,7 +293,7 @@ static void reopen_counters(void) {
 
 static int count_counters(void) {
     uint64_t count = COUNTERS;
-    const int rc = emmap_counters_count(file, &count);
+    const int rc = emmap_simple_counters_count(file, &count);
     assert_int_equal(count, COUNTERS);
     return rc;
 }

@@ -1,28 +1,19 @@
-/* test_kill.c -- a call on a mapped file or on counters is cut after each of its stores and calls of
+/* test_kill.c -- a call on a mapped file or on simple counters is cut after each of its stores and calls of
  * the system in turn, in an OS process of its own. What the next one finds is what was before or what
- * should be after, or, word by word, either; and it goes on with it. (The queue: test_queue_kill.) */
-#include <dirent.h>
-#include <errno.h>
+ * should be after, or, word by word, either; and it goes on with it. (Counters: test_kill_counters;
+ * the queue: test_queue_kill.) */
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
-#include "store/counters_layout.h"
-#include "test/kill_point.h"
+#include "store/simple_counters_layout.h"
+#include "test/kill_file.h"
 #include "test/support.h"
 
 enum { BYTES = 20000, MORE_BYTES = 21000, COUNTERS = 40, WRITE_OFF = 3601, WRITE_BYTES = 1003 };
 
 static char path[600];
 static uint64_t *told; /* calls that were answered; seen by the victim and by who looks */
-
-struct operation {
-    const char *name;
-    void (*make)(void); /* NULL: there is no file */
-    void (*run)(void);
-    const char *(*wrong)(void); /* NULL, or what the file is that it may not be */
-};
 
 /* ------------------------------------------------------------------------- as the next one */
 
@@ -166,7 +157,7 @@ static void write_behind_the_end(void) {
 static struct emmap_file *open_counters(uint64_t n) {
     struct emmap_file *file = NULL;
     uint64_t found;
-    MUST(emmap_counters_open(&file, path, n, &found) == 0);
+    MUST(emmap_simple_counters_open(&file, path, n, &found) == 0);
     MUST(found == COUNTERS);
     return file;
 }
@@ -182,7 +173,7 @@ static const char *values_are_wrong(void) {
     bool between = false;
     for (uint64_t i = 0; i < COUNTERS && !wrong; i++) {
         int64_t value;
-        if (emmap_file_load(file, emmap_counters_off(i), &value)) wrong = "unreadable";
+        if (emmap_file_load(file, emmap_simple_counters_off(i), &value)) wrong = "unreadable";
         if (!wrong && value == (int64_t)told[i] + 1 && !between)
             between = true;
         else if (!wrong && value != (int64_t)told[i])
@@ -194,7 +185,7 @@ static const char *values_are_wrong(void) {
 
 /* Nobody ever sees half of it, and what a killed one left does not stop the next. */
 static const char *new_counters_are_wrong(void) {
-    const uint64_t size = sizeof(struct emmap_disk_counters) + 8 * COUNTERS;
+    const uint64_t size = sizeof(struct emmap_disk_simple_counters) + 8 * COUNTERS;
     if (file_exists(path) && file_bytes_of(path) != size) return "half of it";
     make_counters();
     return values_are_wrong();
@@ -205,7 +196,7 @@ static void add(void) {
     for (uint64_t i = 0; i < COUNTERS; i++) {
         int64_t old;
         const enum emmap_fetch fetch = i % 2 ? EMMAP_ADD : EMMAP_XOR;
-        MUST(emmap_file_fetch(file, emmap_counters_off(i), fetch, 1, &old) == 0 && old == 0);
+        MUST(emmap_file_fetch(file, emmap_simple_counters_off(i), fetch, 1, &old) == 0 && old == 0);
         told[i]++;
     }
     emmap_file_free(file);
@@ -216,9 +207,9 @@ static void store(void) {
     for (uint64_t i = 0; i < COUNTERS; i++) {
         int64_t old;
         if (i % 2)
-            MUST(emmap_file_store(file, emmap_counters_off(i), 1) == 0);
+            MUST(emmap_file_store(file, emmap_simple_counters_off(i), 1) == 0);
         else
-            MUST(emmap_file_cas(file, emmap_counters_off(i), 0, 1, &old) == 0);
+            MUST(emmap_file_cas(file, emmap_simple_counters_off(i), 0, 1, &old) == 0);
         told[i]++;
     }
     emmap_file_free(file);
@@ -226,70 +217,26 @@ static void store(void) {
 
 /* ------------------------------------------------------------------------------------ all */
 
-static const struct operation operations[] = {
-    {"a file is made", NULL, create, created_is_wrong},
-    {"a file grows", make_plain, grow, grown_is_wrong},
-    {"a file is stretched", make_plain, stretch, grown_is_wrong},
-    {"a file shrinks", make_plain, shrink, shrunk_is_wrong},
-    {"a file is truncated", make_plain, truncate_all, truncated_is_wrong},
-    {"bytes are written", make_plain, write_bytes, written_is_wrong},
-    {"bytes are written behind the end", make_plain, write_behind_the_end, grown_is_wrong},
-    {"counters are made", NULL, make_counters, new_counters_are_wrong},
-    {"counters are added to", make_counters, add, values_are_wrong},
-    {"counters are set", make_counters, store, values_are_wrong},
+static const struct kill_file_case cases[] = {
+    {"a file is made", NULL, create, .wrong = created_is_wrong},
+    {"a file grows", make_plain, grow, .wrong = grown_is_wrong},
+    {"a file is stretched", make_plain, stretch, .wrong = grown_is_wrong},
+    {"a file shrinks", make_plain, shrink, .wrong = shrunk_is_wrong},
+    {"a file is truncated", make_plain, truncate_all, .wrong = truncated_is_wrong},
+    {"bytes are written", make_plain, write_bytes, .wrong = written_is_wrong},
+    {"bytes are written behind the end", make_plain, write_behind_the_end, .wrong = grown_is_wrong},
+    {"simple counters are made", NULL, make_counters, .wrong = new_counters_are_wrong},
+    {"simple counters are added to", make_counters, add, .wrong = values_are_wrong},
+    {"simple counters are set", make_counters, store, .wrong = values_are_wrong},
 };
-
-static void remove_all(void) {
-    DIR *dir = opendir(support_path("."));
-    assert_non_null(dir);
-    for (struct dirent *entry; (entry = readdir(dir));)
-        if (entry->d_name[0] != '.') assert_ok(unlinkat(dirfd(dir), entry->d_name, 0));
-    closedir(dir);
-}
-
-static int in_a_child(void (*run)(void), uint64_t dies_at) {
-    const pid_t pid = kill_child();
-    if (pid == 0) {
-        if (dies_at) kill_at(dies_at);
-        run();
-        kill_never();
-        _exit(0);
-    }
-    return kill_status(pid);
-}
-
-static const struct operation *looked_at;
-static void look(void) {
-    const char *wrong = looked_at->wrong();
-    if (!wrong) return;
-    print_error("%s\n", wrong);
-    _exit(1);
-}
-
-/* How many states there are. */
-static uint64_t cut_everywhere(const struct operation *operation) {
-    looked_at = operation;
-    for (uint64_t n = 1;; n++) {
-        remove_all();
-        memset(told, 0, COUNTERS * sizeof *told);
-        if (operation->make) assert_ok(in_a_child(operation->make, 0));
-        const int status = in_a_child(operation->run, n);
-        if (status != KILLED) assert_int_equal(status, 0);
-        if (in_a_child(look, 0) != 0) fail_msg("%s, state %d", operation->name, (int)n);
-        if (status == 0) return n;
-    }
-}
 
 static void any_store_may_be_the_last(void **state) {
     (void)state;
-    uint64_t states = 0;
     if (THREAD_SANITIZER) skip(); /* of one thread */
     snprintf(path, sizeof path, "%s", support_path("f"));
-    told = mmap(NULL, COUNTERS * sizeof *told, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
-                -1, 0);
-    assert_ptr_not_equal(told, MAP_FAILED);
-    for (unsigned i = 0; i < sizeof operations / sizeof *operations; i++)
-        states += cut_everywhere(&operations[i]);
+    told = kill_file_told(COUNTERS * sizeof *told);
+    const uint64_t states =
+        kill_file_cases(cases, sizeof cases / sizeof *cases, 1, told, COUNTERS * sizeof *told);
     munmap(told, COUNTERS * sizeof *told);
     print_message("kill states: %llu of %llu\n", (unsigned long long)states,
                   (unsigned long long)states);

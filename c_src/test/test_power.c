@@ -76,7 +76,7 @@ static void cut_history(const char *(*history)(struct power_run *, const char *)
                       (unsigned long long)(run.windows - windows));
 }
 
-#define HISTORIES(QUEUE, WORDS)                \
+#define HISTORIES(QUEUE, COUNTERS, WORDS)      \
     QUEUE(is_born)                             \
     QUEUE(is_born_and_used)                    \
     QUEUE(push_sync_take)                      \
@@ -93,6 +93,12 @@ static void cut_history(const char *(*history)(struct power_run *, const char *)
     QUEUE(has_a_torn_tail)                     \
     QUEUE(fails_to_sync)                       \
     QUEUE(anything)                            \
+    COUNTERS(are_born)                         \
+    COUNTERS(are_counted)                      \
+    COUNTERS(are_extended)                     \
+    COUNTERS(are_allocated)                    \
+    COUNTERS(are_written_anew)                 \
+    COUNTERS(anything)                         \
     WORDS(counters_are_born)                   \
     WORDS(counters_are_born_beside_a_leftover) \
     WORDS(counters_are_counted)                \
@@ -108,12 +114,17 @@ static void cut_history(const char *(*history)(struct power_run *, const char *)
         (void)state;                             \
         cut_history(power_queue_history, #name); \
     }
+#define COUNTERS_TEST(name)                           \
+    static void named_counters_##name(void **state) { \
+        (void)state;                                  \
+        cut_history(power_counters_history, #name);   \
+    }
 #define WORDS_TEST(name)                         \
     static void name(void **state) {             \
         (void)state;                             \
         cut_history(power_words_history, #name); \
     }
-HISTORIES(QUEUE_TEST, WORDS_TEST)
+HISTORIES(QUEUE_TEST, COUNTERS_TEST, WORDS_TEST)
 
 int main(int argc, char **argv) {
     static const struct role roles[] = {{"power_queue_killed", power_queue_killed},
@@ -121,8 +132,9 @@ int main(int argc, char **argv) {
     const int role = run_role(argc, argv, roles, sizeof roles / sizeof *roles);
     if (role >= 0) return role;
 #define QUEUE_ENTRY(name) cmocka_unit_test(queue_##name),
+#define COUNTERS_ENTRY(name) cmocka_unit_test(named_counters_##name),
 #define WORDS_ENTRY(name) cmocka_unit_test(name),
-    const struct CMUnitTest tests[] = {HISTORIES(QUEUE_ENTRY, WORDS_ENTRY)};
+    const struct CMUnitTest tests[] = {HISTORIES(QUEUE_ENTRY, COUNTERS_ENTRY, WORDS_ENTRY)};
     own_faults();
     const char *only = getenv("EMMAP_POWER_ONLY");
     cmocka_set_test_filter(only);

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "store/counters.h"
 #include "test/faults.h"
 #include "test/queue_check.h"
 #include "test/queue_image.h"
@@ -18,6 +19,7 @@ enum { FILE_BYTES = 100000, COUNTERS = 10000, ROOM = IMAGE_MESSAGE_BYTES, NEW_BY
 
 static char path[512];
 static struct emmap_file *file;
+static struct emmap_counters *counters;
 static struct emmap_queue *q;
 static struct emmap_queue_view *view;
 static struct ledger ledger;
@@ -37,14 +39,52 @@ static void make_mapped(void) {
     make_file(path, FILE_BYTES);
 }
 
-static void make_counters(void) {
+static void make_simple(void) {
     uint64_t found;
     own_faults();
-    assert_ok(emmap_counters_open(&file, path, COUNTERS, &found));
+    assert_ok(emmap_simple_counters_open(&file, path, COUNTERS, &found));
     for (uint64_t i = 0; i < COUNTERS; i++)
-        assert_ok(emmap_file_store(file, emmap_counters_off(i), (int64_t)i + 1));
+        assert_ok(emmap_file_store(file, emmap_simple_counters_off(i), (int64_t)i + 1));
     emmap_file_free(file);
     file = NULL;
+}
+
+enum { NAMED = 60, PLAIN = 3000, NAME_BYTES = 8 };
+static char name_text[NAMED + 1][NAME_BYTES];
+static struct emmap_counter names[NAMED + 1];
+static bool is_named;
+
+static int open_count(uint64_t count, bool named) {
+    const struct emmap_counters_options options = {
+        .flags = EMMAP_COUNTERS_CREATE, .count = count, .counters = named && count ? names : NULL};
+    return emmap_counters_open(&counters, path, &options);
+}
+
+/* Pages of them are zeros. */
+static int64_t counted(uint64_t i) {
+    return i % 200 < 100 ? (int64_t)i + 1 : 0;
+}
+
+static void make_counters(uint64_t count, bool named) {
+    own_faults();
+    is_named = named;
+    for (unsigned i = 0; i <= NAMED; i++) {
+        snprintf(name_text[i], NAME_BYTES, "c%u", i);
+        names[i] = (struct emmap_counter){.name = name_text[i], .unit = "n", .help = "One of many"};
+    }
+    assert_ok(open_count(count, named));
+    for (uint64_t i = 0; i < count; i++)
+        if (counted(i)) assert_ok(emmap_counters_put(counters, i, counted(i)));
+    emmap_counters_free(counters);
+    counters = NULL;
+}
+
+static void make_named(void) {
+    make_counters(NAMED, true);
+}
+
+static void make_plain(void) {
+    make_counters(PLAIN, false);
 }
 
 /* Over three segments of 64 KiB; the first ones are taken. */
@@ -73,9 +113,25 @@ static int open_private(void) {
     return open_file(&file, path, EMMAP_WRITE, 0, 0);
 }
 
-static int open_counters(void) {
+static int open_simple(void) {
     uint64_t found;
-    return emmap_counters_open(&file, path, 0, &found);
+    return emmap_simple_counters_open(&file, path, 0, &found);
+}
+
+static int open_counters(void) {
+    return open_count(0, false);
+}
+
+/* Somebody else adds the last one. */
+static int open_and_extend(void) {
+    int rc = open_counters();
+    if (rc || !FILES_ARE_KNOWN) return rc;
+    struct emmap_counters *own = counters;
+    rc = open_count(NAMED + 1, true);
+    emmap_counters_free(counters);
+    counters = own;
+    await_regions(1);
+    return rc;
 }
 
 static int open_queue_file(void) {
@@ -91,9 +147,11 @@ static int open_view(void) {
 
 static void close_all(void) {
     emmap_file_free(file);
+    emmap_counters_free(counters);
     emmap_queue_view_close(view);
     emmap_queue_close(q);
     file = NULL;
+    counters = NULL;
     view = NULL;
     q = NULL;
 }
@@ -108,8 +166,8 @@ static int again_populated(void) {
     return file ? 0 : open_file(&file, path, RW | EMMAP_POPULATE, 0, 0);
 }
 
-static int again_counters(void) {
-    return file ? 0 : open_counters();
+static int again_simple(void) {
+    return file ? 0 : open_simple();
 }
 
 static int again_queue(void) {
@@ -179,7 +237,125 @@ static int store(void) {
 
 static int count(void) {
     uint64_t n;
-    return emmap_counters_count(file, &n);
+    return emmap_simple_counters_count(file, &n);
+}
+
+static int again_counters(void) {
+    return counters ? 0 : open_counters();
+}
+
+static int extend_named(void) {
+    return counters ? 0 : open_count(FILES_ARE_KNOWN ? NAMED + 1 : NAMED, true);
+}
+
+static int extend_plain(void) {
+    return counters ? 0 : open_count(FILES_ARE_KNOWN ? 2 * PLAIN : PLAIN, false);
+}
+
+static uint64_t last(void) {
+    return is_named ? NAMED - 1 : PLAIN - 1;
+}
+
+/* Where the file was not cut it is as it was; what is there again is zeros. */
+static void see_value(uint64_t i, int64_t value) {
+    const uint64_t stride = is_named ? COUNTERS_NAMED : COUNTERS_PLAIN;
+    if (value == counted(i)) return;
+    if (COUNTERS_DATA_OFF + i * stride + 8 <= cut_bytes || value != 0)
+        fail_msg("counter %u of a file cut to %llu is %lld", (unsigned)i,
+                 (unsigned long long)cut_bytes, (long long)value);
+}
+
+static int get_all(void) {
+    int all = 0;
+    for (uint64_t i = 0; i <= last(); i++) {
+        int64_t value = -1;
+        const int rc = emmap_counters_get(counters, i, &value);
+        if (rc == 0) see_value(i, value);
+        if (rc) all = rc;
+    }
+    return all;
+}
+
+static int put_last(void) {
+    return emmap_counters_put(counters, last(), counted(last()));
+}
+
+static int add_to_last(void) {
+    return emmap_counters_fetch(counters, last(), EMMAP_ADD, 1, &old);
+}
+
+static int swap_last(void) {
+    return emmap_counters_cas(counters, last(), 1, 2, &old);
+}
+
+/* A number that was given is not given again, unless the record itself is gone. */
+static int64_t given;
+static int allocate_of(uint64_t i) {
+    int64_t first = -1;
+    const int rc = emmap_counters_allocate(counters, i, 700, &first);
+    if (rc) {
+        assert_int_equal(first, -1);
+        return rc;
+    }
+    const bool is_there = counters_off(counters, i) + COUNTERS_PLAIN <= cut_bytes;
+    if (is_there) assert_true(first >= given);
+    if (cut_bytes <= COUNTERS_LIVE_OFF) assert_true(first >= given);
+    given = first + 700;
+    return 0;
+}
+
+static int allocate_first(void) {
+    return allocate_of(0);
+}
+
+static int allocate_last(void) {
+    return allocate_of(last());
+}
+
+static int open_and_allocate(void) {
+    given = 0;
+    const int rc = open_counters();
+    return rc ? rc : allocate_first();
+}
+
+static int open_for_numbers(void) {
+    given = 0;
+    return open_counters();
+}
+
+static int sync_counters(void) {
+    return emmap_counters_sync(counters);
+}
+
+static int counters_info(void) {
+    struct emmap_counters_info told;
+    return emmap_counters_info(counters, &told);
+}
+
+static int drop_text(void *ctx, const char *text, size_t len_bytes) {
+    (void)ctx, (void)text, (void)len_bytes;
+    return 0;
+}
+
+static int counters_text(void) {
+    return emmap_counters_text(counters, drop_text, NULL);
+}
+
+static int not_there(int rc) {
+    return rc == -EDOM ? 0 : rc; /* cut off, or not looked for in time */
+}
+
+static int find_added(void) {
+    uint64_t i;
+    const char *name = names[NAMED].name;
+    return not_there(emmap_counters_find(counters, name, strlen(name), &i));
+}
+
+static int name_of_added(void) {
+    struct emmap_counter name;
+    const int rc = emmap_counters_name(counters, NAMED, &name);
+    if (rc == 0) assert_string_equal(name.name, names[NAMED].name);
+    return not_there(rc);
 }
 
 /* A push that is refused has appended nothing, one that is not has. */
@@ -265,8 +441,24 @@ static const struct call calls[] = {
     {"emmap_file_cas", make_mapped, open_mapped, cas},
     {"emmap_file_load", make_mapped, open_mapped, load},
     {"emmap_file_store", make_mapped, open_mapped, store},
-    {"emmap_counters_open", make_counters, NULL, again_counters},
-    {"emmap_counters_count", make_counters, open_counters, count},
+    {"emmap_simple_counters_open", make_simple, NULL, again_simple},
+    {"emmap_simple_counters_count", make_simple, open_simple, count},
+    {"emmap_counters_open", make_named, NULL, again_counters},
+    {"emmap_counters_open", make_plain, NULL, again_counters},
+    {"emmap_counters_open", make_named, NULL, extend_named},
+    {"emmap_counters_open", make_plain, NULL, extend_plain},
+    {"emmap_counters_get", make_named, open_counters, get_all},
+    {"emmap_counters_get", make_plain, open_counters, get_all},
+    {"emmap_counters_put", make_plain, open_counters, put_last},
+    {"emmap_counters_fetch", make_plain, open_counters, add_to_last},
+    {"emmap_counters_cas", make_named, open_counters, swap_last},
+    {"emmap_counters_allocate", make_plain, open_and_allocate, allocate_first},
+    {"emmap_counters_allocate", make_plain, open_for_numbers, allocate_last},
+    {"emmap_counters_sync", make_named, open_counters, sync_counters},
+    {"emmap_counters_info", make_named, open_counters, counters_info},
+    {"emmap_counters_text", make_named, open_counters, counters_text},
+    {"emmap_counters_find", make_named, open_and_extend, find_added},
+    {"emmap_counters_name", make_named, open_and_extend, name_of_added},
     {"emmap_queue_open", make_queue, NULL, again_queue},
     {"emmap_queue_close", make_queue, open_queue_file, close_queue},
     {"emmap_queue_push", make_queue, open_queue_file, push},
@@ -439,7 +631,9 @@ static void try_emptied(const struct call *call) {
 static const uint64_t cuts[] = {0,
                                 1,
                                 100,
+                                COUNTERS_LIVE_OFF + 4,
                                 4096,
+                                4096 + 16,
                                 2 * 4096,
                                 5 * 4096 + 100,
                                 QUEUE_DATA_OFF,

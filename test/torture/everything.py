@@ -16,7 +16,7 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 CORE = os.path.join(ROOT, "c_src")
-RACES = ["test_queue_array", "test_queue", "test_queue_os", "test_stress", "test_counters", "test_atomic",
+RACES = ["test_queue_array", "test_queue", "test_queue_os", "test_stress", "test_simple_counters", "test_atomic",
          "test_close", "test_resize", "test_fault", "test_runtime"]
 EVERY_SECONDS = 15  # a line of progress
 
@@ -151,7 +151,7 @@ class Torture:
         """All states that a kill leaves, all faults; in less than five minutes each second, third, ..."""
         tests = self.build("plain")
         every = str(max(1, round(300 / seconds)))
-        for name, environment in (("test_kill", {}), ("test_queue_kill", {"EMMAP_KILL_EVERY": every}),
+        for name, environment in (("test_kill", {}), *((name, {"EMMAP_KILL_EVERY": every}) for name in ("test_kill_counters", "test_queue_kill")),
                                   *((name, {"EMMAP_FAIL_EVERY": every}) for name in self.fault_tests(tests))):
             self.must(name, self.test(os.path.join(tests, name), seconds, environment))
 

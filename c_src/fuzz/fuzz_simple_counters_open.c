@@ -1,4 +1,4 @@
-/* fuzz_counters_open.c -- whatever bytes a file has: it is refused and left as it is, or its counters
+/* fuzz_simple_counters_open.c -- whatever bytes a file has: it is refused and left as it is, or its counters
  * count, are there when it is opened again, and nothing else of it changes.
  *
  *     | count asked for | how | plan | byte ... |
@@ -9,9 +9,9 @@
 
 #include "fuzz/queue_edits.h"
 #include "fuzz/scratch.h"
-#include "store/counters_layout.h"
+#include "store/simple_counters_layout.h"
 
-enum { HEADER = sizeof(struct emmap_disk_counters), VALUE = 8, MOST = 4096, STEPS = 32 };
+enum { HEADER = sizeof(struct emmap_disk_simple_counters), VALUE = 8, MOST = 4096, STEPS = 32 };
 enum { HOW_MAGIC = 1, HOW_COUNT = 2, HOW_NONE = 128, HOW_CUT = 64 };
 
 struct run {
@@ -35,7 +35,7 @@ static struct run make_run(const uint8_t *data, size_t len_bytes) {
     const uint8_t how = head[1];
     uint8_t *to = run.bytes;
     if (how & HOW_MAGIC) {
-        memcpy(to, EMMAP_DISK_COUNTERS_MAGIC, 8);
+        memcpy(to, EMMAP_DISK_SIMPLE_COUNTERS_MAGIC, 8);
         to += 8;
     }
     if (how & HOW_COUNT) {
@@ -51,10 +51,10 @@ static struct run make_run(const uint8_t *data, size_t len_bytes) {
 
 /* What the format's page says. */
 static int expected(const struct run *run, uint64_t asked, uint64_t *count) {
-    struct emmap_disk_counters header;
+    struct emmap_disk_simple_counters header;
     if (run->len_bytes < HEADER) return EMMAP_E_FOREIGN;
     memcpy(&header, run->bytes, sizeof header);
-    if (memcmp(header.magic, EMMAP_DISK_COUNTERS_MAGIC, 8) != 0) return EMMAP_E_FOREIGN;
+    if (memcmp(header.magic, EMMAP_DISK_SIMPLE_COUNTERS_MAGIC, 8) != 0) return EMMAP_E_FOREIGN;
     if (header.count == 0 || header.count != (run->len_bytes - HEADER) / VALUE ||
         (run->len_bytes - HEADER) % VALUE != 0)
         return EMMAP_E_CORRUPT;
@@ -64,7 +64,7 @@ static int expected(const struct run *run, uint64_t asked, uint64_t *count) {
 
 /* One change, in the file and in what it must hold. */
 static void count_once(struct run *run, struct emmap_file *file) {
-    const uint64_t off = emmap_counters_off(random_below(run, run->count));
+    const uint64_t off = emmap_simple_counters_off(random_below(run, run->count));
     int64_t was, old = 0, by = (int64_t)(run->rng * 0x9e3779b97f4a7c15);
     memcpy(&was, run->bytes + off, sizeof was);
     int64_t now = was;
@@ -94,7 +94,7 @@ static void be_cut(struct run *run, struct emmap_file *file) {
     run->len_bytes = random_below(run, run->len_bytes);
     scratch_cut(run->len_bytes);
     for (uint64_t i = 0; i < run->count; i++) {
-        const int rc = emmap_file_load(file, emmap_counters_off(i), &value);
+        const int rc = emmap_file_load(file, emmap_simple_counters_off(i), &value);
         FUZZ_MUST(rc == 0 || rc == EMMAP_E_TRUNCATED || rc == EMMAP_E_PAST_END);
     }
 }
@@ -106,7 +106,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len_bytes) {
     for (unsigned again = 0; again < 3; again++) {
         struct emmap_file *file;
         uint64_t found = 0;
-        const int rc = emmap_counters_open(&file, scratch_path(), asked, &found);
+        const int rc = emmap_simple_counters_open(&file, scratch_path(), asked, &found);
         const int must = expected(&run, asked, &run.count);
         FUZZ_MUST(rc == must);
         if (rc == 0) {

@@ -1,0 +1,63 @@
+/* counters.h -- counters from within the library: what emmap.h leaves opaque. */
+#ifndef EMMAP_STORE_COUNTERS_H
+#define EMMAP_STORE_COUNTERS_H
+
+#include "emmap.h"
+#include "store/counters_layout.h"
+#include "store/file.h"
+
+struct counters_names;
+
+struct emmap_counters {
+    struct emmap_file *file;
+    uint32_t flags; /* of enum emmap_counters_flag: as the file was made, and READ */
+    bool is_simple, is_named;
+    uint64_t data_off, stride;
+    uint64_t flip;              /* value ^ flip is its key: unsigned, in the order of the values */
+    _Atomic uint64_t count;     /* as last looked at; it only rises */
+    _Atomic uint64_t ahead;     /* by how much the next raise goes on */
+    _Atomic bool raising;       /* somebody who was not in need of it raises */
+    pthread_mutex_t names_lock; /* of who reads further names */
+    _Atomic(struct counters_names *) names; /* the last one, which has all; NULL: none */
+};
+
+/* What emmap.h has, with a choice: without wait -EAGAIN where the call would wait, and REGION_TOUCHED as
+ * file_word; counters_reason says why then, and may wait. MAX and MIN are those of the file. */
+int counters_word(struct emmap_counters *counters, bool wait, uint64_t i, struct word_call *call);
+int counters_allocate(struct emmap_counters *counters, bool wait, uint64_t i, uint64_t n,
+                      int64_t *first);
+int counters_reason(struct emmap_counters *counters, uint64_t i);
+int counters_find(struct emmap_counters *counters, bool wait, const char *name, size_t len_bytes,
+                  uint64_t *i);
+/* As the file was made; of the flags of emmap.h those of a new file. */
+uint32_t counters_flags(const struct emmap_counters *counters);
+bool counters_is_closed(const struct emmap_counters *counters);
+
+/* The word of the live page at that offset of it. */
+static inline uint64_t counters_live(size_t off) {
+    return COUNTERS_LIVE_OFF + off;
+}
+static inline uint64_t counters_off(const struct emmap_counters *counters, uint64_t i) {
+    return counters->data_off + i * counters->stride;
+}
+/* The count of the file, no more than it has room for. */
+int counters_look(struct emmap_counters *counters, bool wait, uint64_t *count);
+
+/* For what a sync has answered. The next opener must know of one that failed: the kernel tells it once, and has
+ * forgotten what it could not write. */
+int counters_note_failure(struct emmap_counters *counters, int rc);
+
+/* counters_names.c */
+
+/* Reads and checks the names of the counters below count that are not known yet. */
+int counters_read_names(struct emmap_counters *counters, uint64_t count);
+void counters_free_names(struct emmap_counters *counters);
+/* Is it one that a counter may have: -EINVAL. */
+int counters_check_names(const struct emmap_counter *names, uint64_t count);
+void counters_make_name(struct emmap_disk_counter_name *out, uint64_t i,
+                        const struct emmap_counter *from);
+/* -EDOM: none is called so. Of the names that are known. */
+int counters_known(const struct emmap_counters *counters, const char *name, size_t len_bytes,
+                   uint64_t *i);
+
+#endif
