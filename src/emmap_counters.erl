@@ -113,15 +113,12 @@ open_any(File, What, Options) ->
 
 open_file(Name, Asked, Map) ->
     Is = fun(Key, Default) -> maps:get(Key, Map, Default) end,
-    Flags = lists:sum([Bit || {Bit, true} <- [{?CREATE, Asked =/= 0 andalso not Is(read, false)},
+    Flags = lists:sum([Bit || {Bit, true} <- [{?CREATE, not Is(read, false)},
                                               {?READ, Is(read, false)}, {?FORCE, Is(force, false)},
                                               {?UNSIGNED, not Is(signed, true)},
                                               {?PADDED, Is(padded, false)},
                                               {?STRIPED, Is(striped, false)}]]),
-    case emmap_nif:counters_open(Name, Flags, Is(mode, 0), Asked) of
-        {badarg, 4, Why} -> {badarg, 2, Why};
-        Result -> Result
-    end.
+    emmap_nif:counters_open(Name, Flags, Is(mode, 0), Asked).
 
 options([], Map) ->
     {ok, Map};

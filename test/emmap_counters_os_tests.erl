@@ -84,11 +84,11 @@ numbers_are_given_to_one_vm_only(#{vms := Vms}, Dir) ->
     _ = open(File, [ids]),
     Take = fun() ->
         C = open(File, 0),
-        lists:append(together([fun() -> [emmap_counters:allocate(C, ids, 2) || _ <- lists:seq(1, 5000)] end
+        lists:append(together([fun() -> [emmap_counters:allocate(C, ids, 2) || _ <- lists:seq(1, 50000)] end
                                || _ <- [1, 2]]))
     end,
     Given = lists:append(together([fun() -> call(Vm, Take) end || Vm <- Vms])),
-    ?assertEqual(lists:seq(0, 39998, 2), lists:sort(Given)).
+    ?assertEqual(lists:seq(0, 399998, 2), lists:sort(Given)).
 
 %% It has told what it was given before it was given more: what comes afterwards is new.
 what_a_killed_vm_has_done_is_there(_Setup, Dir) ->

@@ -100,7 +100,7 @@ names_are_found_however_they_are_written_test() ->
         ?assertEqual([unicode:characters_to_binary(Name) || Name <- Names], emmap_counters:names(C)),
         [badarg(2, "there is no such counter", fun() -> emmap_counters:add(C, Bad, 1) end)
          || Bad <- [none, none, <<"none">>, "none", "", <<>>, '', [Long, $x], Long ++ "x", [$a, -1],
-                    [$a | $b], [16#D800], [16#110000], <<255>>, list_to_binary(["plain", 0])]]
+                    "plain" ++ $x, [16#D800], [16#110000], <<255>>, list_to_binary(["plain", 0])]]
     end).
 
 %% More than are remembered.
@@ -280,6 +280,8 @@ a_cut_file_is_truncated() ->
     [with_counters(1000, Options, fun(C, File) ->
          [ok = emmap_counters:put(C, 900, 1) || _ <- Before],
          truncate(File, 4096 + 100),
+         ?assertError({emmap, truncated}, call(Name, [C, 900 | Args])),
+         _ = catch emmap_counters:info(C), % which asks for the size
          ?assertError({emmap, truncated}, call(Name, [C, 900 | Args])),
          ok = emmap_counters:add(C, 1, 1)
      end) || {Name, Args} <- calls(), Before <- [[], [1, 2]], Options <- [[], [padded], [{signed, false}]]],

@@ -282,6 +282,8 @@ static ERL_NIF_TERM failed(ErlNifEnv *env, const struct op *op, const struct han
         return nif_badarg(env, 1, atoms.striped_);
     case EMMAP_E_SYNC_FAILED:
         return sync_failed(env, h);
+    case EMMAP_E_PAST_END: /* of a counter that there was: somebody has cut the file, and info has seen it */
+        return nif_error(env, EMMAP_E_TRUNCATED);
     default:
         return nif_error(env, rc);
     }
@@ -291,8 +293,8 @@ static ERL_NIF_TERM failed(ErlNifEnv *env, const struct op *op, const struct han
 static int get_index(ErlNifEnv *env, struct handle *h, bool wait, ERL_NIF_TERM term, uint64_t *i) {
     ErlNifUInt64 index;
     if (enif_get_uint64(env, term, &index)) {
-        *i = index - 1;
-        return index == 0 ? -EDOM : 0;
+        *i = index - 1; /* of 0 past all there can be */
+        return 0;
     }
     const int rc = find_name(env, h, wait, term, i);
     if (rc != -EINVAL) return rc;

@@ -22,15 +22,14 @@ int counters_look(struct emmap_counters *c, bool wait, uint64_t *count) {
                        counters_live(offsetof(struct emmap_disk_counters_live, count)), &call);
     if (rc) return rc;
     const uint64_t has = (uint64_t)call.old;
-    uint64_t room = room_for(c, emmap_file_size(c->file));
-    if (has > room) { /* another OS process has made it longer; or the count is a wrong one */
+    if (has > room_for(c, emmap_file_size(c->file))) { /* others have made it longer; or cut it */
         uint64_t bytes;
         if (!wait) return -EAGAIN;
         rc = file_ask_size(c->file, &bytes);
         if (rc) return rc;
-        room = room_for(c, bytes);
+        if (has > room_for(c, bytes)) return EMMAP_E_TRUNCATED;
     }
-    *count = has < room ? has : room;
+    *count = has;
     return 0;
 }
 

@@ -40,7 +40,7 @@ static inline uint64_t counters_live(size_t off) {
 static inline uint64_t counters_off(const struct emmap_counters *counters, uint64_t i) {
     return counters->data_off + i * counters->stride;
 }
-/* The count of the file, no more than it has room for. */
+/* The count of the file; EMMAP_E_TRUNCATED: it has no room for so many. */
 int counters_look(struct emmap_counters *counters, bool wait, uint64_t *count);
 
 /* For what a sync has answered. The next opener must know of one that failed: the kernel tells it once, and has

@@ -263,11 +263,8 @@ static int load_simple(struct emmap_counters *c, uint64_t *count) {
 }
 
 static int load_count(struct emmap_counters *c, uint64_t *count) {
-    int64_t on_disk;
-    int rc = emmap_file_load(c->file, LIVE(count), &on_disk);
-    if (rc == 0) rc = counters_look(c, true, count);
+    const int rc = counters_look(c, true, count);
     if (rc) return rc;
-    if ((uint64_t)on_disk > *count) return EMMAP_E_TRUNCATED;
     return *count == 0 ? EMMAP_E_CORRUPT : 0;
 }
 

@@ -66,10 +66,11 @@ static bool place_is_sound(struct emmap_queue *q, uint64_t pos, uint64_t slot, u
            queue_place_off(q, (struct queue_place){pos, slot}, &off, &stop) == 0;
 }
 
+/* Behind damage, or what a recovery has found missing, the next one has a later number. */
 static bool record_is_sound(struct emmap_queue *q, uint64_t pos, uint64_t slot, uint64_t n) {
     struct queue_record record;
     return queue_record_at(q, true, (struct queue_place){pos, slot}, &record) == 0 &&
-           record.header.ordinal == n;
+           record.header.ordinal >= n;
 }
 
 /* The next one's serial is higher than any, and does not take the place of the only one that is

@@ -330,6 +330,20 @@ static void a_file_that_is_cut_is_told(void **state) {
     await_no_regions();
 }
 
+/* Those that are left are told of as what they are: not all. */
+static void a_file_that_is_cut_in_use_is_told(void **state) {
+    (void)state;
+    const char *path = support_path("c");
+    struct emmap_counters_info info;
+    struct emmap_counters *c = made(path, 0, 1000, NULL);
+    int64_t got;
+    assert_ok(truncate(path, 4096 + 100));
+    assert_int_equal(emmap_counters_info(c, &info), EMMAP_E_TRUNCATED);
+    assert_int_equal(emmap_counters_get(c, 1000, &got), EMMAP_E_TRUNCATED);
+    assert_int_equal(value(c, 1), 0);
+    end(c);
+}
+
 /* What a later version may add: a version, features that must be known, sound otherwise. */
 static void later_formats_are_refused(void **state) {
     (void)state;
@@ -360,6 +374,7 @@ static void later_formats_are_refused(void **state) {
 
 static void more_are_added_while_others_use_it(void **state) {
     (void)state;
+    if (!FILES_ARE_KNOWN) skip();
     const char *path = support_path("c");
     uint64_t i;
     const struct emmap_counter five[] = {
@@ -393,6 +408,7 @@ static void more_are_added_while_others_use_it(void **state) {
 /* What an extension that was cut off has left behind the end is not taken for a value. */
 static void leftovers_of_an_extension_do_not_count(void **state) {
     (void)state;
+    if (!FILES_ARE_KNOWN) skip();
     const char *path = support_path("c");
     static uint8_t junk[64];
     memset(junk, 0xAB, sizeof junk);
@@ -542,7 +558,8 @@ static void a_failed_sync_gives_no_number(void **state) {
     os_fail_never();
     await_no_regions();
     assert_ok(open_as(&c, path, 0, 1, NULL));
-    assert_int_equal(number(c, 50000), 2);
+    const int64_t next = number(c, 50000);
+    assert_true(FILES_ARE_KNOWN ? next == 2 : next >= 2);
     end(c);
 }
 
@@ -747,6 +764,7 @@ int main(int argc, char **argv) {
         TEST(simple_counters_are_opened_as_they_are),
         TEST(each_damaged_byte_is_found),
         TEST(a_file_that_is_cut_is_told),
+        TEST(a_file_that_is_cut_in_use_is_told),
         TEST(later_formats_are_refused),
         TEST(more_are_added_while_others_use_it),
         TEST(leftovers_of_an_extension_do_not_count),

@@ -253,6 +253,7 @@ static void a_failing_put_ends_it_with_its_code(void **state) {
 
 static void added_counters_come_with_the_next_call(void **state) {
     (void)state;
+    if (!FILES_ARE_KNOWN) skip();
     const struct emmap_counter names[] = {{.name = "a"}, {.name = "b"}};
     struct emmap_counters *c = make(names, 1, 0);
     is_text(c, "# TYPE a gauge\na 0\n");
