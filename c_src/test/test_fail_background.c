@@ -11,7 +11,7 @@
 #include "test/queue_check.h"
 #include "test/queue_image.h"
 
-enum { FILE_BYTES = 100000, MOST_CALLS = 60 };
+enum { FILE_BYTES = 100000, MOST_CALLS = 200 };
 
 struct history {
     const char *name;
