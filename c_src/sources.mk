@@ -9,6 +9,7 @@ LIB_SOURCES := \
 	core/crc32c.c \
 	core/error.c \
 	core/fault.c \
+	core/figures.c \
 	core/inode.c \
 	core/region.c \
 	core/registry.c \
@@ -21,6 +22,7 @@ LIB_SOURCES := \
 	store/counters_open.c \
 	store/counters_text.c \
 	store/simple_counters.c \
+	store/figures.c \
 	store/file.c \
 	store/file_atomic.c \
 	store/file_memory.c \

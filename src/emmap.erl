@@ -48,7 +48,7 @@
 -include_lib("kernel/include/logger.hrl").
 
 -export([open/2, open/4, close/1, resize/1, resize/2, flush/1, sync/1, sync/3, pread/3, pwrite/3,
-         info/1, i/0, stats/0, format_error/1]).
+         info/1, i/0, stats/0, publish_stats/1, unpublish_stats/0, format_error/1]).
 -export([read/2, read_line/1, write/2, position/2, truncate/1, pread/2, pwrite/2]).
 -export([patomic_add/3, patomic_sub/3, patomic_and/3, patomic_or/3, patomic_xor/3,
          patomic_xchg/3, patomic_cas/4, patomic_read_integer/2, patomic_write_integer/3]).
@@ -687,14 +687,54 @@ info(?IS_HANDLE(Handle) = Mem) ->
 info(Mem) ->
     ?NO_HANDLE([Mem]).
 
-%% @doc Figures of the whole VM: open `handles', `regions' (mappings not yet given back), `holds'
-%% (handles whose mapping and descriptor `direct' keeps), `faults' (SIGBUS turned into errors),
-%% `mapped_bytes' (of address space); and how many calls that touch bytes, and how many bytes, were
-%% done on the normal and on the dirty schedulers: `normal_calls', `normal_bytes', `dirty_calls',
-%% `dirty_bytes'.
+%% @doc Figures of the whole VM. These rise from 0 as long as the OS process lives:
+%% <ul>
+%% <li>`pushes', `push_bytes', `takes', `take_bytes': messages of queues, and their bytes as they lie there; a
+%%     claim is taken when it is acknowledged.</li>
+%% <li>`syncs' of files, `sync_failures' among them; `sync_ns' that they took in sum, `syncs_1ms', `syncs_10ms',
+%%     `syncs_100ms' that took at most so long.</li>
+%% <li>`normal_calls', `normal_bytes', `dirty_calls', `dirty_bytes': calls that touch bytes, and how many bytes,
+%%     done on the normal and on the dirty schedulers.</li>
+%% <li>`allocated': numbers allocated from counters.</li>
+%% <li>`faults': SIGBUS turned into errors.</li>
+%% </ul>
+%% These are as of now: open `handles', `regions' (mappings not yet given back), `holds' (handles whose
+%% mapping and descriptor `direct' keeps), `mapped_bytes' (of address space), and `longest_sync_ns' so far.
+%%
+%% Each thread counts for itself, with no lock and no atomic instruction. {@link publish_stats/1} keeps them in
+%% a file.
 -spec stats() -> #{atom() => non_neg_integer()}.
 stats() ->
     emmap_nif:stats().
+
+%% @doc Keeps the figures of {@link stats/0} in a file of counters too, by their names, so that another
+%% OS process sees them ({@link emmap_counters:to_map/1}) and they outlive this one.
+%%
+%% The file is made if it is missing (mode 8#600; another one that it is given stays). The background adds to
+%% it what is new, some twice a second, and nothing where nothing is. What rises goes on where the file's stands; the rest is
+%% as of now. A `kill -9' loses what was counted since the last time; {@link unpublish_stats/0} and any end of
+%% the VM by itself lose nothing. Each event is counted once, in one file: those before the first call in the first file.
+%%
+%% The same file again: publishes at once, and tells whether that can be done, since the background has
+%% nobody to tell. Another file: that one from now on.
+%%
+%% As `{emmap, [{stats_file, "/var/lib/shop/emmap.stats"}]}' in sys.config it is done when the application `emmap'
+%% starts, and undone when it stops; where it cannot be done, a warning is logged.
+%%
+%% Errors: `locked' (another OS process publishes into it), `differs' (counters of something else), and those
+%% of {@link emmap_counters:open/3}.
+-spec publish_stats(file:name_all()) -> ok | {error, reason()}.
+publish_stats(File) ->
+    case emmap_name:native(File) of
+        error -> ?BADARG({badarg, 1, not_a_name}, [File]);
+        Name -> ?CHECKED(emmap_nif:publish_stats(Name), [File])
+    end.
+
+%% @doc Publishes the figures a last time, and no more. An error tells why that last time failed; it is over
+%% nonetheless. Where they are not published: `ok'.
+-spec unpublish_stats() -> ok | {error, reason()}.
+unpublish_stats() ->
+    emmap_nif:unpublish_stats().
 
 %% @doc Prints a table of the open handles of this VM, as `ets:i/0' does of tables.
 -spec i() -> ok.

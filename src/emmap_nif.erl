@@ -3,7 +3,8 @@
 -module(emmap_nif).
 
 -export([file_open/4, file_close/1, file_resize/2, file_pread/3, file_pwrite/3, file_flush/1,
-         file_sync/1, file_sync/3, file_info/1, stats/0, handles/0, error_message/1, file_debug/1,
+         file_sync/1, file_sync/3, file_info/1, stats/0, publish_stats/1, unpublish_stats/0,
+         handles/0, error_message/1, file_debug/1,
          file_pwrite_dirty/3, file_write_dirty/2, file_read/2, file_read_line/1, file_write/2,
          file_position/3, file_truncate/1, file_allocate/3, file_advise/4, file_handle_info/1,
          file_add/3, file_sub/3, file_and/3, file_or/3, file_xor/3, file_exchange/3, file_cas/4,
@@ -21,7 +22,8 @@
 -export_type([handle/0, badarg/0]).
 
 -nifs([file_open/4, file_close/1, file_resize/2, file_pread/3, file_pwrite/3, file_flush/1,
-       file_sync/1, file_sync/3, file_info/1, stats/0, handles/0, error_message/1, file_debug/1,
+       file_sync/1, file_sync/3, file_info/1, stats/0, publish_stats/1, unpublish_stats/0,
+       handles/0, error_message/1, file_debug/1,
        file_pwrite_dirty/3, file_write_dirty/2, file_read/2, file_read_line/1, file_write/2,
        file_position/3, file_truncate/1, file_allocate/3, file_advise/4, file_handle_info/1,
        file_add/3, file_sub/3, file_and/3, file_or/3, file_xor/3, file_exchange/3, file_cas/4,
@@ -87,6 +89,12 @@ file_info(_Handle) -> erlang:nif_error(not_loaded).
 
 -spec stats() -> map().
 stats() -> erlang:nif_error(not_loaded).
+
+-spec publish_stats(binary()) -> ok | {error, atom()} | badarg().
+publish_stats(_Name) -> erlang:nif_error(not_loaded).
+
+-spec unpublish_stats() -> ok | {error, atom()}.
+unpublish_stats() -> erlang:nif_error(not_loaded).
 
 -spec error_message(atom()) -> binary() | undefined.
 error_message(_Reason) -> erlang:nif_error(not_loaded).

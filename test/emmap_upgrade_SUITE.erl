@@ -61,13 +61,17 @@ upgrade_through(Versions, File) ->
     ok = file:write_file(File, Bytes),
     First = use_handles([], File, Bytes),
     Counters = count(File, []),
+    published(File, 1),
     {Handles, Last} = lists:foldl(fun(Version, {Handles, Counting}) ->
         load_version(Version),
         More = use_handles(Handles, File, Bytes),
         true = code:soft_purge(emmap_nif), % the old code is gone, the library must not be
         [erlang:garbage_collect(Pid) || Pid <- processes()],
-        {use_handles(More, File, Bytes), count(File, Counting)}
+        Now = count(File, Counting),
+        published(File, length(Now) * (length(Now) + 1) div 2),
+        {use_handles(More, File, Bytes), Now}
     end, {First, Counters}, Versions),
+    ?assertEqual(ok, emmap:unpublish_stats()),
     [?assertEqual(ok, emmap_counters:close(C)) || C <- Last],
     after_upgrade(Handles, File, Bytes, Page).
 
@@ -111,6 +115,14 @@ count(File, Before) ->
     ?assertEqual([Sum + N || N <- lists:seq(0, length(Counting) - 1)],
                  [emmap_counters:allocate(C, 2, 1) || C <- Counting]),
     Counting.
+
+%% What the threads have counted goes on, whichever version's code they ran; so does the file of it.
+published(File, Allocated) ->
+    ?assertEqual(ok, emmap:publish_stats(File ++ ".figures")),
+    ?assertMatch(#{allocated := Allocated}, emmap:stats()),
+    {ok, C} = emmap_counters:open(File ++ ".figures", [], [read]),
+    ?assertMatch(#{<<"allocated">> := Allocated}, emmap_counters:to_map(C)),
+    ?assertEqual(ok, emmap_counters:close(C)).
 
 %% The fault handler, the background thread and the counts are still those of the first version.
 after_upgrade(Handles, File, Bytes, Page) ->

@@ -13,7 +13,10 @@ enum { CHARGE_LOOK_BYTES = 4 << 10, CHARGE_SIZE_BYTES = 1 << 10 };
 /* What a thread has of its own; in one place, since to find it costs a call. */
 struct thread {
     uint64_t charge_bytes;
-    struct nif_cell *cell; /* nif_work.c's */
+    struct figure_cell *cell; /* what it has counted (figures.h); NULL: nothing yet */
+    /* nif_work.c's: work that is not charged yet; which kind of scheduler it is, 0: not asked yet. */
+    uint64_t uncharged_bytes;
+    unsigned scheduler;
 };
 __attribute__((visibility("hidden"))) extern _Thread_local struct thread this_thread;
 

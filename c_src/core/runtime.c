@@ -17,6 +17,7 @@ static struct runtime own = {
     .pool_wake = PTHREAD_COND_INITIALIZER,
     .moment_lock = PTHREAD_MUTEX_INITIALIZER,
     .moment_wake = PTHREAD_COND_INITIALIZER,
+    .publish_lock = PTHREAD_MUTEX_INITIALIZER,
 };
 
 _Thread_local struct thread this_thread;
@@ -57,6 +58,13 @@ static void pool_main(void *arg) {
     }
 }
 
+/* By a job, which may wait for the disk. One that has not ended since the last moment is left alone. */
+static void publish(struct runtime *rt) {
+    /* pairs with store/figures.c: release publisher */
+    if (!atomic_load_explicit(&rt->publisher, memory_order_acquire)) return;
+    if (!atomic_exchange(&rt->publish_pending, true)) pool_run(&rt->publish_job);
+}
+
 /* A thread of its own: a job may take any time, and meanwhile what was found of pages grows old. */
 static void moments_main(void *arg) {
     struct runtime *rt = arg;
@@ -67,6 +75,7 @@ static void moments_main(void *arg) {
         pthread_mutex_unlock(&rt->moment_lock);
         os_sleep_ms(MOMENT_MS);
         atomic_fetch_add_explicit(&rt->moment, 1, memory_order_relaxed);
+        publish(rt);
     }
 }
 

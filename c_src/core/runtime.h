@@ -13,15 +13,15 @@
 #include <stdint.h>
 
 #include "core/residency.h"
+#include "emmap.h"
 
-struct emmap_file;
-struct emmap_queue;
 struct emmap_region;
-struct nif_cell;
+struct figure_cell;
+struct publisher;
 struct inode;
 
 /* Raised by every change of a struct that lives in or hangs from the runtime. */
-enum { EMMAP_RUNTIME_ABI = 2 };
+enum { EMMAP_RUNTIME_ABI = 3 };
 
 enum { REGISTRY_CHUNK = 256, REGISTRY_CHUNKS = 4096 };
 
@@ -67,8 +67,15 @@ struct runtime {
 
     struct emmap_queue *queues; /* open; guarded by lock */
 
-    /* Of the NIF, which counts its calls by thread. They are added, and stay. */
-    _Atomic(struct nif_cell *) cells;
+    /* What the threads have counted (figures.h). They are added, and stay. */
+    _Atomic(struct figure_cell *) cells;
+
+    /* Figures that are published into a file (store/figures.c). */
+    _Atomic(struct publisher *) publisher;  /* written under publish_lock; NULL: they are not */
+    pthread_mutex_t publish_lock;           /* held while they are; guards published */
+    uint64_t published[EMMAP_FIGURE_COUNT]; /* so much of each is in a file */
+    struct pool_job publish_job;            /* of each moment; its run is set once */
+    _Atomic bool publish_pending;           /* it is on its way */
 
     _Atomic uint64_t handles, regions, holds, faults, mapped_bytes;
 

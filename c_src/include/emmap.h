@@ -728,15 +728,79 @@ EMMAP_API int emmap_queue_view_walk(struct emmap_queue_view *view,
 
 /* --------------------------------------------------------------------- the whole OS process */
 
-struct emmap_stats {
-    uint64_t handles;      /* open */
-    uint64_t regions;      /* mappings not yet given back */
-    uint64_t holds;        /* emmap_file_hold without its unhold */
-    uint64_t faults;       /* SIGBUS turned into errors */
-    uint64_t mapped_bytes; /* address space of the regions */
+/* The library's own figures: id, name, type, unit, help. A counter rises from 0 as long as the OS
+ * process lives, a gauge is what is so now. Calls and bytes by scheduler are those of Erlang. */
+#define EMMAP_FIGURES(X)                                                                        \
+    X(PUSHES, pushes, COUNTER, "messages", "pushed into queues")                                \
+    X(PUSH_BYTES, push_bytes, COUNTER, "bytes", "of the messages pushed")                       \
+    X(TAKES, takes, COUNTER, "messages", "taken from queues; of claims those acknowledged")     \
+    X(TAKE_BYTES, take_bytes, COUNTER, "bytes", "of the messages taken")                        \
+    X(NORMAL_CALLS, normal_calls, COUNTER, "calls", "that touched bytes, on normal schedulers") \
+    X(NORMAL_BYTES, normal_bytes, COUNTER, "bytes", "touched on normal schedulers")             \
+    X(DIRTY_CALLS, dirty_calls, COUNTER, "calls", "that touched bytes, on dirty schedulers")    \
+    X(DIRTY_BYTES, dirty_bytes, COUNTER, "bytes", "touched on dirty schedulers")                \
+    X(SYNCS, syncs, COUNTER, "syncs", "of files, those that failed included")                   \
+    X(SYNC_FAILURES, sync_failures, COUNTER, "syncs", "that failed")                            \
+    X(SYNC_NS, sync_ns, COUNTER, "nanoseconds", "that syncs took, in sum")                      \
+    X(SYNCS_1MS, syncs_1ms, COUNTER, "syncs", "that took at most 1 ms")                         \
+    X(SYNCS_10MS, syncs_10ms, COUNTER, "syncs", "that took at most 10 ms")                      \
+    X(SYNCS_100MS, syncs_100ms, COUNTER, "syncs", "that took at most 100 ms")                   \
+    X(LONGEST_SYNC_NS, longest_sync_ns, GAUGE, "nanoseconds", "of the longest sync so far")     \
+    X(ALLOCATED, allocated, COUNTER, "numbers", "allocated from counters")                      \
+    X(FAULTS, faults, COUNTER, "faults", "SIGBUS turned into errors")                           \
+    X(HANDLES, handles, GAUGE, "handles", "open")                                               \
+    X(REGIONS, regions, GAUGE, "mappings", "not yet given back")                                \
+    X(HOLDS, holds, GAUGE, "holds", "that keep a mapping and its descriptor")                   \
+    X(MAPPED_BYTES, mapped_bytes, GAUGE, "bytes", "of address space in mappings")
+
+enum emmap_figure {
+#define EMMAP_FIGURE_ID(id, name, type, unit, help) EMMAP_FIGURE_##id,
+    EMMAP_FIGURES(EMMAP_FIGURE_ID)
+#undef EMMAP_FIGURE_ID
+        EMMAP_FIGURE_COUNT
 };
 
+struct emmap_stats {
+#define EMMAP_FIGURE_FIELD(id, name, type, unit, help) uint64_t name;
+    EMMAP_FIGURES(EMMAP_FIGURE_FIELD)
+#undef EMMAP_FIGURE_FIELD
+};
+
+/* emmap_stats -- the figures as of now. What other threads count meanwhile may be in it or not. */
 EMMAP_API void emmap_stats(struct emmap_stats *stats);
+
+/* emmap_stats_publish -- keep the figures in a file of counters with their names, too, for other OS
+ * processes to look at (emmap_counters_open with EMMAP_COUNTERS_READ, `emmap counters FILE`).
+ *
+ *   path   made if it is missing (mode 0600; another one that it is given stays), extended if it is of
+ *          an earlier version; of a later version, what it has is kept
+ *
+ * From now on the background adds to it what was counted since, some twice a second, where anything
+ * was. Counters go on where the file's are: they outlive the OS process. Gauges are those of now. Each
+ * event is counted once, in one file: those before the first call are in the first file. A kill loses
+ * what was counted since the last time; exit, and emmap_stats_unpublish, lose nothing.
+ *
+ * Again with the same file: publishes at once, and says whether that can be done. With another one:
+ * that one from now on.
+ *
+ * Returns  0 | EMMAP_E_LOCKED (another OS process publishes into it) | EMMAP_E_DIFFERS (a file with
+ *          none of these names, or of signed or striped counters) | as emmap_counters_open,
+ *          emmap_counters_fetch; what was published before still is
+ * Threads  any number
+ * Process  one OS process for a file; its lock is gone with it
+ * Durable  as counters are; nothing is synced
+ * Faults   touches mapped pages: may wait for the disk
+ */
+EMMAP_API int emmap_stats_publish(const char *path);
+
+/* emmap_stats_unpublish -- publish a last time, and no more. Where nothing is published: nothing.
+ * Returns  0 | why the last time failed: it is over nonetheless
+ * Faults   touches mapped pages: may wait for the disk */
+EMMAP_API int emmap_stats_unpublish(void);
+
+/* emmap_stats_error -- why the last time failed: the file was truncated, say. It is tried again each
+ * time, and nothing is lost by that. 0: it did not fail, or nothing is published. */
+EMMAP_API int emmap_stats_error(void);
 
 #ifdef __cplusplus
 }

@@ -19,6 +19,10 @@ static int prepare(ErlNifEnv *env) {
 #define ATOM_MAKE(name) atoms.name##_ = enif_make_atom(env, #name);
     ATOMS(ATOM_MAKE)
 #undef ATOM_MAKE
+#define FIGURE_MAKE(id, name, type, unit, help) \
+    atoms.figures[EMMAP_FIGURE_##id] = enif_make_atom(env, #name);
+    EMMAP_FIGURES(FIGURE_MAKE)
+#undef FIGURE_MAKE
     int rc = nif_file_open_types(env);
     if (rc == 0) rc = nif_queue_open_types(env);
     if (rc == 0) rc = nif_counters_open_types(env);

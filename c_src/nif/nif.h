@@ -53,18 +53,11 @@
     X(fixed_size)     \
     X(gauge)          \
     X(grow)           \
-    X(handles)        \
-    X(holds)          \
     X(linked)         \
-    X(mapped_bytes)   \
     X(max)            \
     X(memory)         \
     X(min)            \
     X(mode)           \
-    X(dirty_bytes)    \
-    X(dirty_calls)    \
-    X(normal_bytes)   \
-    X(normal_calls)   \
     X(name)           \
     X(names)          \
     X(needs)          \
@@ -93,7 +86,6 @@
     X(read)           \
     X(read_only)      \
     X(read_write)     \
-    X(regions)        \
     X(reserved)       \
     X(shared)         \
     X(signed)         \
@@ -113,6 +105,7 @@ struct atoms {
 #define ATOM_FIELD(name) ERL_NIF_TERM name##_;
     ATOMS(ATOM_FIELD)
 #undef ATOM_FIELD
+    ERL_NIF_TERM figures[EMMAP_FIGURE_COUNT]; /* their names */
 };
 extern struct atoms atoms; /* written at load only */
 
@@ -157,13 +150,8 @@ ERL_NIF_TERM nif_write_result(ErlNifEnv *env, int rc, uint64_t bytes); /* past t
 
 /* nif_work.c: a call that touched bytes, counted for the kind of scheduler that it ran on; and one
  * that found none to touch. Both are charged. */
-enum nif_class { NIF_NORMAL, NIF_DIRTY, NIF_CLASSES };
 void nif_worked(ErlNifEnv *env, uint64_t bytes);
 void nif_tried(ErlNifEnv *env);
-struct nif_totals {
-    uint64_t calls[NIF_CLASSES], bytes[NIF_CLASSES];
-};
-struct nif_totals nif_work_totals(void);
 
 /* nif_options.c */
 struct nif_open_options {
@@ -191,6 +179,8 @@ int nif_file_open_types(ErlNifEnv *env);                              /* at load
     X(file_info, 1, ERL_NIF_DIRTY_JOB_IO_BOUND)         \
     X(handles, 0, ERL_NIF_DIRTY_JOB_CPU_BOUND)          \
     X(stats, 0, 0)                                      \
+    X(publish_stats, 1, ERL_NIF_DIRTY_JOB_IO_BOUND)     \
+    X(unpublish_stats, 0, ERL_NIF_DIRTY_JOB_IO_BOUND)   \
     X(file_debug, 1, 0)                                 \
     X(file_pwrite_dirty, 3, ERL_NIF_DIRTY_JOB_IO_BOUND) \
     X(file_write_dirty, 2, ERL_NIF_DIRTY_JOB_IO_BOUND)  \

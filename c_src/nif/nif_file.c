@@ -397,17 +397,28 @@ ERL_NIF_TERM nif_stats_0(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     (void)argc, (void)argv;
     struct emmap_stats stats;
     emmap_stats(&stats);
-    const struct nif_totals work = nif_work_totals();
     const ERL_NIF_TERM pairs[][2] = {
-        {atoms.handles_, enif_make_uint64(env, stats.handles)},
-        {atoms.regions_, enif_make_uint64(env, stats.regions)},
-        {atoms.holds_, enif_make_uint64(env, stats.holds)},
-        {atoms.faults_, enif_make_uint64(env, stats.faults)},
-        {atoms.mapped_bytes_, enif_make_uint64(env, stats.mapped_bytes)},
-        {atoms.normal_calls_, enif_make_uint64(env, work.calls[NIF_NORMAL])},
-        {atoms.normal_bytes_, enif_make_uint64(env, work.bytes[NIF_NORMAL])},
-        {atoms.dirty_calls_, enif_make_uint64(env, work.calls[NIF_DIRTY])},
-        {atoms.dirty_bytes_, enif_make_uint64(env, work.bytes[NIF_DIRTY])},
+#define FIGURE_PAIR(id, name, type, unit, help) \
+    {atoms.figures[EMMAP_FIGURE_##id], enif_make_uint64(env, stats.name)},
+        EMMAP_FIGURES(FIGURE_PAIR)
+#undef FIGURE_PAIR
     };
     return make_map(env, pairs, sizeof pairs / sizeof *pairs);
+}
+
+/* publish_stats(Name) -> ok */
+ERL_NIF_TERM nif_publish_stats_1(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)argc;
+    char *name;
+    ERL_NIF_TERM why;
+    if (!nif_get_name(env, argv[0], &name, &why)) return nif_badarg(env, 1, why);
+    const int rc = emmap_stats_publish(name);
+    enif_free(name);
+    return nif_result(env, rc);
+}
+
+/* unpublish_stats() -> ok */
+ERL_NIF_TERM nif_unpublish_stats_0(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)argc, (void)argv;
+    return nif_result(env, emmap_stats_unpublish());
 }

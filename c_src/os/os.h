@@ -163,6 +163,7 @@ int os_mutex_lock_until(pthread_mutex_t *mutex, uint64_t until_ms);
 void os_pause(unsigned tries);
 void os_sleep_ms(unsigned ms);
 uint64_t os_now_ms(void);  /* monotonic */
+uint64_t os_now_ns(void);  /* the same clock */
 uint64_t os_wall_ms(void); /* since 1970; may be set back */
 
 int os_random(void *buf, size_t len_bytes); /* good enough for keys */

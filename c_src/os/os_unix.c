@@ -470,15 +470,19 @@ void os_sleep_ms(unsigned ms) {
         ;
 }
 
-uint64_t os_now_ms(void) {
+uint64_t os_now_ns(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
-    const uint64_t now_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+    const uint64_t now_ns = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 #ifdef EMMAP_TESTING
-    return now_ms + os_hurried_ms;
+    return now_ns + os_hurried_ms * 1000000;
 #else
-    return now_ms;
+    return now_ns;
 #endif
+}
+
+uint64_t os_now_ms(void) {
+    return os_now_ns() / 1000000;
 }
 
 #ifdef CLOCK_REALTIME_COARSE

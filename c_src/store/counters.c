@@ -3,6 +3,7 @@
 
 #include <errno.h>
 
+#include "core/figures.h"
 #include "core/pm.h"
 
 enum { MOST_AHEAD = 1 << 20 };
@@ -252,8 +253,10 @@ int counters_allocate(struct emmap_counters *c, bool wait, uint64_t i, uint64_t 
         again = false;
         rc = try_allocate(c, wait, i, &call, &again);
     } while (again);
-    if (rc == 0) *first = call.old;
-    return rc;
+    if (rc) return rc;
+    figures_add(EMMAP_FIGURE_ALLOCATED, n);
+    *first = call.old;
+    return 0;
 }
 
 int emmap_counters_allocate(struct emmap_counters *c, uint64_t i, uint64_t n, int64_t *first) {

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 
+#include "core/figures.h"
 #include "core/pm.h"
 #include "os/os.h"
 #include "store/touch.h"
@@ -278,6 +279,13 @@ static int sync_data(struct emmap_region *region, uint64_t from, uint64_t to, bo
     return PM_SYNC(os_sync(region->fd, at, len));
 }
 
+static int sync_counted(struct emmap_region *region, uint64_t from, uint64_t to, bool whole) {
+    const uint64_t since_ns = os_now_ns();
+    const int rc = sync_data(region, from, to, whole);
+    figures_synced(os_now_ns() - since_ns, rc);
+    return rc;
+}
+
 static int sync_file(struct emmap_file *file, uint64_t from, uint64_t to, bool whole) {
     int rc = pin_open(file);
     if (rc) return rc;
@@ -286,7 +294,8 @@ static int sync_file(struct emmap_file *file, uint64_t from, uint64_t to, bool w
     if (region->shared) {
         rc = inode_refresh(region->inode, region->fd, true, &size);
         if (rc == 0)
-            rc = sync_result(region->inode, sync_data(region, from, to < size ? to : size, whole));
+            rc = sync_result(region->inode,
+                             sync_counted(region, from, to < size ? to : size, whole));
         if (rc == 0) rc = sync_entry(file);
     }
     region_unpin(region);
@@ -359,15 +368,4 @@ int emmap_file_info(struct emmap_file *file, struct emmap_file_info *info) {
     rc = info_pinned(file, info);
     region_unpin(file->region);
     return rc;
-}
-
-void emmap_stats(struct emmap_stats *stats) {
-    struct runtime *rt = runtime_get();
-    *stats = (struct emmap_stats){
-        .handles = atomic_load(&rt->handles),
-        .regions = atomic_load(&rt->regions),
-        .holds = atomic_load(&rt->holds),
-        .faults = atomic_load(&rt->faults),
-        .mapped_bytes = atomic_load(&rt->mapped_bytes),
-    };
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/crc32c.h"
+#include "core/figures.h"
 #include "os/os.h"
 #include "store/queue.h"
 
@@ -285,12 +286,13 @@ static int too_big(struct emmap_queue *q, bool wait) {
     return rc ? rc : queue_unlock(q, EMMAP_E_TOO_BIG);
 }
 
-int queue_push(struct emmap_queue *q, bool wait, struct queue_data *data, unsigned n,
-               uint64_t *end) {
+static int push_checked(struct emmap_queue *q, bool wait, struct queue_data *data, unsigned n,
+                        uint64_t *end, uint64_t *bytes) {
     if (atomic_load_explicit(&q->closed, memory_order_relaxed)) return EMMAP_E_CLOSED;
     const uint64_t most = queue_most_bytes(q);
     uint64_t need = 0;
     bool large = false;
+    *bytes = 0;
     for (unsigned i = 0; i < n; i++) {
         const uint64_t len = (uint64_t)data[i].head_bytes + data[i].body_bytes;
         if (len > most) return too_big(q, wait);
@@ -298,6 +300,7 @@ int queue_push(struct emmap_queue *q, bool wait, struct queue_data *data, unsign
         data[i].crc =
             crc32c(crc32c(0, data[i].head, data[i].head_bytes), data[i].body, data[i].body_bytes);
         need += queue_record_bytes(len);
+        *bytes += len;
         large = large || len > QUEUE_SMALL_BYTES;
     }
     const uint64_t now_ms = os_wall_ms();
@@ -305,4 +308,12 @@ int queue_push(struct emmap_queue *q, bool wait, struct queue_data *data, unsign
     if (!large && need <= 2 * QUEUE_SMALL_BYTES)
         return push_small(q, wait, data, n, need, now_ms, end);
     return n == 1 ? push_large(q, data, need, now_ms, end) : EMMAP_E_TOO_BIG;
+}
+
+int queue_push(struct emmap_queue *q, bool wait, struct queue_data *data, unsigned n,
+               uint64_t *end) {
+    uint64_t bytes;
+    const int rc = push_checked(q, wait, data, n, end, &bytes);
+    if (rc == 0) figures_add2(EMMAP_FIGURE_PUSHES, n, EMMAP_FIGURE_PUSH_BYTES, bytes);
+    return rc;
 }

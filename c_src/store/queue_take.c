@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "core/crc32c.h"
+#include "core/figures.h"
 #include "os/os.h"
 #include "store/queue.h"
 
@@ -413,6 +414,13 @@ static int take_locked(struct emmap_queue *q, bool wait, void *buf, uint64_t roo
     return take_ready(q, wait, buf, room, messages, n);
 }
 
+static void count_taken(const struct queue_message *messages, unsigned n) {
+    uint64_t bytes = 0;
+    for (unsigned i = 0; i < n; i++)
+        bytes += messages[i].len_bytes;
+    figures_add2(EMMAP_FIGURE_TAKES, n, EMMAP_FIGURE_TAKE_BYTES, bytes);
+}
+
 /* One that is larger than what may be copied under the lock. */
 static int take_large(struct emmap_queue *q, void *buf, uint64_t room,
                       struct queue_message *message);
@@ -437,8 +445,9 @@ int queue_take(struct emmap_queue *q, bool wait, void *buf, uint64_t room_bytes,
         }
         if (rc == 0) {
             *n = keep_whole(q, buf, messages, got);
-            if (*n > 0) return 0;
-            continue; /* all were damaged, and are gone */
+            if (*n == 0) continue; /* all were damaged, and are gone */
+            count_taken(messages, *n);
+            return 0;
         }
         if (rc != -EAGAIN || !wait) return rc;
         tries++;
@@ -589,6 +598,7 @@ int queue_ack(struct emmap_queue *q, bool wait, const struct queue_message *mess
     int rc = queue_lock(q, wait);
     if (rc) return rc;
     rc = queue_unlock(q, end_held(q, message, QUEUE_LEASED, true));
+    if (rc == 0) count_taken(message, 1);
     if (rc == 0 && wait) queue_catch_up(q);
     return rc;
 }
@@ -681,7 +691,7 @@ int queue_claim(struct emmap_queue *q, bool wait, void *buf, uint64_t room_bytes
     return rc;
 }
 
-int queue_take_this(struct emmap_queue *q, bool wait, const struct queue_message *message) {
+static int take_this(struct emmap_queue *q, bool wait, const struct queue_message *message) {
     int rc = queue_lock(q, wait);
     if (rc) return rc;
     struct emmap_disk_live *live = queue_live(q);
@@ -706,6 +716,12 @@ int queue_take_this(struct emmap_queue *q, bool wait, const struct queue_message
     queue_free_behind(q);
     go_on_if(q, wait);
     return queue_unlock(q, 0);
+}
+
+int queue_take_this(struct emmap_queue *q, bool wait, const struct queue_message *message) {
+    const int rc = take_this(q, wait, message);
+    if (rc == 0) count_taken(message, 1);
+    return rc;
 }
 
 /* ------------------------------------------------------------------------------------ dropping */
