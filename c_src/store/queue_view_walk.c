@@ -72,14 +72,27 @@ static void tell(struct walker *w, enum emmap_queue_problem_kind kind,
 
 /* ------------------------------------------------------------------------------------- records */
 
-/* 0 | EMMAP_E_CORRUPT: there is no good one | -errno */
+/* Into the next segment, at the end of one. What was read of the two is true only if the head has not passed that
+ * end: the next one's slot may be used again before the first one's is. */
+static int hop(struct walker *w) {
+    const struct queue_place end = w->at;
+    int rc = view_hop(w->v, &w->at, &w->segment, &w->linked);
+    if (rc || w->at.slot == end.slot) return rc;
+    const struct queue_place next = w->at;
+    w->at = end;
+    rc = still_there(w);
+    if (rc == 0) w->at = next;
+    return rc;
+}
+
+/* 0 | EMMAP_E_CORRUPT: there is no good one | WALK_OVERTAKEN | -errno */
 static int record_at(struct walker *w, struct record *out) {
     struct emmap_queue_view *v = w->v;
     int rc = w->in_segment ? 0 : view_segment(v, w->at.slot, &w->segment);
     if (rc) return rc;
     if (w->at.pos < w->segment.start || w->at.pos > w->segment.end) return EMMAP_E_CORRUPT;
     w->in_segment = true;
-    rc = view_hop(v, &w->at, &w->segment, &w->linked);
+    rc = hop(w);
     if (rc) return rc;
     out->at = out->data = w->at;
     out->segment = out->data_segment = w->segment;

@@ -811,7 +811,60 @@ static void nothing_that_others_change_meanwhile_is_a_problem(void **state) {
     emmap_queue_close(t.q);
 }
 
-/* What a test leaves to the background makes system calls, too. */
+/* Everything is taken while the walk stands at the end of a segment, and others are pushed: the next one's slot is
+ * used again while its own is not. */
+enum {
+    TILES = 8, /* messages fill a segment to its end */
+    TILE_BYTES = (SEGMENT - QUEUE_SLOT_HEADER - QUEUE_SLOT_TRAILER) / TILES - QUEUE_RECORD_OVERHEAD
+};
+
+struct overtaking {
+    struct seen seen;
+    struct emmap_queue *q;
+    unsigned pushes;
+};
+
+static int overtake(void *ctx, const struct emmap_queue_item *item) {
+    struct overtaking *o = ctx;
+    (void)see_item(&o->seen, item);
+    if (o->seen.n != TILES) return 0;
+    while (take(o->q) == 0)
+        continue;
+    for (unsigned i = 0; i < o->pushes; i++)
+        push(o->q, i, TILE_BYTES);
+    return 0;
+}
+
+static void overtake_problem(void *ctx, const struct emmap_queue_problem *problem) {
+    struct overtaking *o = ctx;
+    see_problem(&o->seen, problem);
+}
+
+static void a_walk_that_is_overtaken_between_segments_goes_on_at_the_head(void **state) {
+    (void)state;
+    static struct overtaking o;
+    unsigned overtaken = 0;
+    for (unsigned pushes = 1; pushes <= 8 * TILES; pushes += TILES / 2) {
+        const char *path = support_path("q");
+        o = (struct overtaking){.q = open_queue(path, 0), .pushes = pushes};
+        for (unsigned i = 0; i < 5 * TILES; i++)
+            push(o.q, i, TILE_BYTES);
+        struct emmap_queue_view *view = must_view(path);
+        const struct emmap_queue_walk walk = {.item = overtake,
+                                              .problem = overtake_problem,
+                                              .ctx = &o,
+                                              .data_bytes = MOST_BYTES,
+                                              .check = true};
+        assert_ok(emmap_queue_view_walk(view, &walk, &o.seen.walked));
+        assert_int_equal(o.seen.problems, 0);
+        assert_false(o.seen.wrong_data);
+        overtaken += o.seen.walked.overtaken;
+        emmap_queue_view_close(view);
+        emmap_queue_close(o.q);
+        assert_ok(unlink(path));
+    }
+    assert_true(overtaken > 0);
+}
 
 int main(int argc, char **argv) {
     const struct role roles[] = {{"claim_and_wait", claim_and_wait}};
@@ -838,6 +891,7 @@ int main(int argc, char **argv) {
         TEST_AT_REST(a_file_that_was_cut_is_found),
         TEST_AT_REST(any_byte_may_be_wrong),
         TEST_AT_REST(nothing_that_others_change_meanwhile_is_a_problem),
+        TEST_AT_REST(a_walk_that_is_overtaken_between_segments_goes_on_at_the_head),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
