@@ -22,12 +22,7 @@ static struct runtime own = {
 
 _Thread_local struct thread this_thread;
 
-/* Changed only by runtime_adopt, while the library is being loaded and nobody else calls it. */
-static struct runtime *current = &own;
-
-struct runtime *runtime_get(void) {
-    return current;
-}
+struct runtime *runtime_current = &own;
 
 /* All jobs that there are, the first one first; waits for one. */
 static struct pool_job *take_jobs(struct runtime *rt) {
@@ -81,7 +76,7 @@ static void moments_main(void *arg) {
 
 /* Under the lock: whoever has seen no region yet waits by now, or sees this one. */
 void moments_begin(void) {
-    struct runtime *rt = current;
+    struct runtime *rt = runtime_current;
     pthread_mutex_lock(&rt->moment_lock);
     pthread_cond_signal(&rt->moment_wake);
     pthread_mutex_unlock(&rt->moment_lock);
@@ -92,7 +87,7 @@ static bool pool_has_work(const struct runtime *rt) {
 }
 
 bool pool_wait(void) {
-    const struct runtime *rt = current;
+    const struct runtime *rt = runtime_current;
     if (!pool_has_work(rt)) return false;
     for (int i = 0; i < POOL_WAIT_MS && pool_has_work(rt); i++)
         os_sleep_ms(1);
@@ -102,7 +97,7 @@ bool pool_wait(void) {
 /* One garbage collection may hand over thousands of jobs: no lock, and no one is woken, but for the
  * first. Whoever takes all jobs has seen none, under the lock, before it waits for that signal. */
 void pool_run(struct pool_job *job) {
-    struct runtime *rt = current;
+    struct runtime *rt = runtime_current;
     atomic_fetch_add_explicit(&rt->pool_pending, 1, memory_order_relaxed);
     struct pool_job *before = atomic_load_explicit(&rt->pool_jobs, memory_order_relaxed);
     do
@@ -115,7 +110,7 @@ void pool_run(struct pool_job *job) {
 }
 
 int runtime_ready(struct runtime **out) {
-    struct runtime *rt = current;
+    struct runtime *rt = runtime_current;
     int rc = 0;
     pthread_mutex_lock(&rt->lock);
     if (!rt->ready) {
@@ -135,6 +130,6 @@ int runtime_ready(struct runtime **out) {
 
 bool runtime_adopt(struct runtime *other) {
     if (other->abi != EMMAP_RUNTIME_ABI) return false;
-    current = other;
+    runtime_current = other;
     return true;
 }

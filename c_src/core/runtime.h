@@ -82,7 +82,11 @@ struct runtime {
     struct residency residency;
 };
 
-struct runtime *runtime_get(void);
+/* Changed only by runtime_adopt, while the library is being loaded and nobody else calls it. */
+__attribute__((visibility("hidden"))) extern struct runtime *runtime_current;
+static inline struct runtime *runtime_get(void) {
+    return runtime_current;
+}
 
 /* runtime_ready -- the runtime with its handler and threads running, started at the first call. */
 int runtime_ready(struct runtime **out);

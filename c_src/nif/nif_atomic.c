@@ -2,7 +2,7 @@
 #include <errno.h>
 
 #include "nif/nif.h"
-#include "store/file.h"
+#include "store/word.h"
 
 /* One of the calls, with its operands decoded. */
 struct call {
@@ -13,8 +13,8 @@ struct call {
 
 typedef ERL_NIF_TERM answer(ErlNifEnv *env, const struct call *call);
 
-static bool get_int64(ErlNifEnv *env, const ERL_NIF_TERM argv[], int arg, int64_t *out,
-                      ERL_NIF_TERM *bad) {
+static ALWAYS_INLINE bool get_int64(ErlNifEnv *env, const ERL_NIF_TERM argv[], int arg,
+                                    int64_t *out, ERL_NIF_TERM *bad) {
     ErlNifSInt64 value;
     if (enif_get_int64(env, argv[arg], &value)) {
         *out = value;
@@ -25,8 +25,8 @@ static bool get_int64(ErlNifEnv *env, const ERL_NIF_TERM argv[], int arg, int64_
 }
 
 /* argv: Handle, Off, then the operands: none, one, or Expected and New. */
-static bool decode(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[], struct call *call,
-                   ERL_NIF_TERM *bad) {
+static ALWAYS_INLINE bool decode(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[],
+                                 struct call *call, ERL_NIF_TERM *bad) {
     call->file = nif_get_file(env, argv[0]);
     if (!call->file) return *bad = nif_badarg(env, 1, atoms.not_a_handle_), false;
     switch (nif_get_uint64(env, argv[1], &call->off)) {
@@ -53,12 +53,16 @@ static ERL_NIF_TERM reason_dirty(ErlNifEnv *env, int argc, const ERL_NIF_TERM ar
 }
 
 /* Runs the call where it is, or on a dirty scheduler when it would have to wait there. */
-static ERL_NIF_TERM run(ErlNifEnv *env, bool wait, int argc, const ERL_NIF_TERM argv[],
-                        struct word_call word, answer *answer) {
-    struct call call = {.word = word};
+static ALWAYS_INLINE ERL_NIF_TERM run(ErlNifEnv *env, bool wait, int argc,
+                                      const ERL_NIF_TERM argv[], struct word_call word,
+                                      answer *answer) {
+    struct call call;
     ERL_NIF_TERM bad;
+    call.word = word;
     if (!decode(env, argc, argv, &call, &bad)) return bad;
-    const int rc = file_word(call.file, wait, call.off, &call.word);
+    int rc;
+    if (wait || !word_quick(call.file, wait, call.off, &call.word, &rc))
+        rc = file_word(call.file, wait, call.off, &call.word);
     if (rc == -EAGAIN && !wait) return atoms.undefined_;
     if (rc == REGION_TOUCHED)
         return enif_schedule_nif(env, "file_word", ERL_NIF_DIRTY_JOB_IO_BOUND, reason_dirty, argc,

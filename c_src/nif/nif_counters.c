@@ -35,7 +35,7 @@ int nif_counters_open_types(ErlNifEnv *env) {
     return counters_type ? 0 : -1;
 }
 
-static struct handle *get_handle(ErlNifEnv *env, ERL_NIF_TERM term) {
+static ALWAYS_INLINE struct handle *get_handle(ErlNifEnv *env, ERL_NIF_TERM term) {
     void *object;
     return enif_get_resource(env, term, counters_type, &object) ? object : NULL;
 }
@@ -301,8 +301,8 @@ static int get_index(ErlNifEnv *env, struct handle *h, bool wait, ERL_NIF_TERM t
     return enif_term_type(env, term) == ERL_NIF_TERM_TYPE_INTEGER ? -EDOM : -EINVAL;
 }
 
-static bool get_bits(ErlNifEnv *env, ERL_NIF_TERM term, bool as_signed, bool as_unsigned,
-                     int64_t *out) {
+static ALWAYS_INLINE bool get_bits(ErlNifEnv *env, ERL_NIF_TERM term, bool as_signed,
+                                   bool as_unsigned, int64_t *out) {
     ErlNifSInt64 value;
     ErlNifUInt64 bits;
     if (as_signed && enif_get_int64(env, term, &value))
@@ -314,15 +314,17 @@ static bool get_bits(ErlNifEnv *env, ERL_NIF_TERM term, bool as_signed, bool as_
     return true;
 }
 
-static bool get_value(ErlNifEnv *env, const struct handle *h, const ERL_NIF_TERM argv[], int arg,
-                      int64_t *out, ERL_NIF_TERM *bad) {
+static ALWAYS_INLINE bool get_value(ErlNifEnv *env, const struct handle *h,
+                                    const ERL_NIF_TERM argv[], int arg, int64_t *out,
+                                    ERL_NIF_TERM *bad) {
     if (get_bits(env, argv[arg], !h->is_unsigned, h->is_unsigned, out)) return true;
     *bad = nif_badarg(env, arg + 1, h->is_unsigned ? atoms.not_unsigned_ : atoms.not_signed_);
     return false;
 }
 
-static bool get_operands(ErlNifEnv *env, const struct op *op, const ERL_NIF_TERM argv[],
-                         struct call *call, ERL_NIF_TERM *bad) {
+static ALWAYS_INLINE bool get_operands(ErlNifEnv *env, const struct op *op,
+                                       const ERL_NIF_TERM argv[], struct call *call,
+                                       ERL_NIF_TERM *bad) {
     switch (op->operands) {
     case NOTHING:
         return true;
@@ -356,11 +358,13 @@ static bool decode(ErlNifEnv *env, const struct op *op, bool wait, const ERL_NIF
     return get_operands(env, op, argv, call, other);
 }
 
-static ERL_NIF_TERM make_value(ErlNifEnv *env, const struct handle *h, int64_t value) {
+static ALWAYS_INLINE ERL_NIF_TERM make_value(ErlNifEnv *env, const struct handle *h,
+                                             int64_t value) {
     return h->is_unsigned ? enif_make_uint64(env, (uint64_t)value) : enif_make_int64(env, value);
 }
 
-static ERL_NIF_TERM answer(ErlNifEnv *env, const struct op *op, const struct call *call) {
+static ALWAYS_INLINE ERL_NIF_TERM answer(ErlNifEnv *env, const struct op *op,
+                                         const struct call *call) {
     const struct word_call *word = &call->word;
     switch (op->answer) {
     case ANSWER_OK:
@@ -399,6 +403,35 @@ static ERL_NIF_TERM run(ErlNifEnv *env, const struct op *op, bool wait, const ER
     return answer(env, op, &call);
 }
 
+/* The same where nothing is to be waited for, looked up or refused, in line with the operation known: of a call
+ * there is left what it does. NO_TERM: begin at the beginning. */
+enum { NO_TERM = 0 };
+static ALWAYS_INLINE ERL_NIF_TERM run_quick(ErlNifEnv *env, const struct op *op,
+                                            const ERL_NIF_TERM argv[]) {
+    struct call call;
+    ERL_NIF_TERM bad;
+    ErlNifUInt64 index;
+    int rc;
+    if (op->operands == NUMBERS) return NO_TERM;
+    call.h = get_handle(env, argv[0]);
+    if (!call.h) return NO_TERM;
+    const uint64_t known =
+        atomic_load_explicit(&call.h->names[etf_atom_slot(argv[1])], memory_order_relaxed);
+    if (known >> 32 == argv[1])
+        call.i = (uint32_t)known;
+    else if (enif_get_uint64(env, argv[1], &index))
+        call.i = index - 1;
+    else if (find_name(env, call.h, false, argv[1], &call.i))
+        return NO_TERM;
+    call.word = op->word;
+    if (!get_operands(env, op, argv, &call, &bad)) return NO_TERM;
+    if (!counters_word_quick(call.h->counters, call.i, &call.word, &rc)) return NO_TERM;
+    if (rc == REGION_TOUCHED) return atoms.claimed_;
+    if (rc) return failed(env, op, call.h, rc);
+    nif_worked(env, sizeof(uint64_t));
+    return answer(env, op, &call);
+}
+
 static ERL_NIF_TERM run_reason(ErlNifEnv *env, const struct op *op, const ERL_NIF_TERM argv[]) {
     struct call call;
     ERL_NIF_TERM other;
@@ -417,7 +450,8 @@ static ERL_NIF_TERM run_reason(ErlNifEnv *env, const struct op *op, const ERL_NI
         return run_reason(env, &name##_op, argv);                                                  \
     }                                                                                              \
     ERL_NIF_TERM nif_##name##_##arity(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {       \
-        const ERL_NIF_TERM result = run(env, &name##_op, false, argv);                             \
+        ERL_NIF_TERM result = run_quick(env, &name##_op, argv);                                    \
+        if (result == NO_TERM) result = run(env, &name##_op, false, argv);                         \
         const bool touched = nif_is(result, atoms.claimed_);                                       \
         if (!touched && !nif_is(result, atoms.undefined_)) return result;                          \
         return enif_schedule_nif(env, #name, ERL_NIF_DIRTY_JOB_IO_BOUND,                           \

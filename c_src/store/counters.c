@@ -88,16 +88,11 @@ static int striped_word(struct emmap_counters *c, bool wait, uint64_t i, struct 
 
 /* --------------------------------------------------------------------------------------- words */
 
-static enum emmap_fetch fetch_of(const struct emmap_counters *c, enum emmap_fetch fetch) {
-    if (!(c->flags & EMMAP_COUNTERS_UNSIGNED)) return fetch;
-    return fetch == EMMAP_MAX ? EMMAP_UMAX : fetch == EMMAP_MIN ? EMMAP_UMIN : fetch;
-}
-
 int counters_word(struct emmap_counters *c, bool wait, uint64_t i, struct word_call *call) {
     const int rc = check(c, wait, i);
     if (rc) return rc;
     if (call->op != WORD_LOAD && (c->flags & EMMAP_COUNTERS_READ)) return -EACCES;
-    if (call->op == WORD_FETCH) call->fetch = fetch_of(c, call->fetch);
+    if (call->op == WORD_FETCH) call->fetch = counters_fetch_of(c, call->fetch);
     if (is_striped(c)) return striped_word(c, wait, i, call);
     return file_word(c->file, wait, counters_off(c, i), call);
 }

@@ -4,7 +4,7 @@
 
 #include "emmap.h"
 #include "store/counters_layout.h"
-#include "store/file.h"
+#include "store/word.h"
 
 struct counters_names;
 
@@ -39,6 +39,21 @@ static inline uint64_t counters_live(size_t off) {
 }
 static inline uint64_t counters_off(const struct emmap_counters *counters, uint64_t i) {
     return counters->data_off + i * counters->stride;
+}
+/* MAX and MIN are those of the file. */
+static ALWAYS_INLINE enum emmap_fetch counters_fetch_of(const struct emmap_counters *counters,
+                                                        enum emmap_fetch fetch) {
+    if (!(counters->flags & EMMAP_COUNTERS_UNSIGNED)) return fetch;
+    return fetch == EMMAP_MAX ? EMMAP_UMAX : fetch == EMMAP_MIN ? EMMAP_UMIN : fetch;
+}
+
+/* counters_word without wait, in line, of what may be changed in one word; false: begin at the beginning. */
+static ALWAYS_INLINE bool counters_word_quick(struct emmap_counters *counters, uint64_t i,
+                                              struct word_call *call, int *rc) {
+    if (i >= atomic_load_explicit(&counters->count, memory_order_relaxed)) return false;
+    if (counters->flags & (EMMAP_COUNTERS_READ | EMMAP_COUNTERS_STRIPED)) return false;
+    if (call->op == WORD_FETCH) call->fetch = counters_fetch_of(counters, call->fetch);
+    return word_quick(counters->file, false, counters_off(counters, i), call, rc);
 }
 /* The count of the file; EMMAP_E_TRUNCATED: it has no room for so many. */
 int counters_look(struct emmap_counters *counters, bool wait, uint64_t *count);

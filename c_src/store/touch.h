@@ -38,8 +38,8 @@ struct touch {
 struct quick {
     uint64_t from, marks_seen;
 };
-static inline bool touch_quick(const struct emmap_file *file, bool wait, uint64_t off, uint64_t len,
-                               struct quick *q) {
+static ALWAYS_INLINE bool touch_quick(const struct emmap_file *file, bool wait, uint64_t off,
+                                      uint64_t len, struct quick *q) {
     const struct emmap_region *region = file->region;
     const uint64_t size = atomic_load_explicit(region->size_bytes, memory_order_acquire);
     q->from = file->off + off;
