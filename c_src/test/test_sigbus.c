@@ -105,6 +105,21 @@ static void make_queue(void) {
     q = NULL;
 }
 
+/* Published into, in the background, too. */
+static int publish(void) {
+    return emmap_stats_publish(path);
+}
+
+static int unpublish(void) {
+    return emmap_stats_unpublish();
+}
+
+static void make_figures(void) {
+    own_faults();
+    assert_ok(publish());
+    assert_ok(unpublish());
+}
+
 static int open_mapped(void) {
     return open_file(&file, path, RW, 0, 0);
 }
@@ -147,6 +162,7 @@ static int open_view(void) {
 
 static void close_all(void) {
     emmap_file_free(file);
+    (void)unpublish();
     emmap_counters_free(counters);
     emmap_queue_view_close(view);
     emmap_queue_close(q);
@@ -470,6 +486,9 @@ static const struct call calls[] = {
     {"emmap_queue_view_close", make_queue, open_view, close_view},
     {"emmap_queue_view_info", make_queue, open_view, view_info},
     {"emmap_queue_view_walk", make_queue, open_view, view_walk},
+    {"emmap_stats_publish", make_figures, NULL, publish},
+    {"emmap_stats_publish", make_figures, publish, publish},
+    {"emmap_stats_unpublish", make_figures, publish, unpublish},
 };
 enum { CALLS = sizeof calls / sizeof *calls };
 
