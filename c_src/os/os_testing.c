@@ -31,8 +31,8 @@ static struct {
 
 static os_recorder *recorder;
 static void *recorder_ctx;
-static os_watcher *watcher;
-static void *watcher_ctx;
+static _Atomic(os_watcher *) watcher; /* looked at by the background, too */
+static void *_Atomic watcher_ctx;
 int os_fs_pretended = -1;
 static bool boot_pretended;
 static uint8_t pretended_boot[16];
@@ -139,7 +139,8 @@ static int fail_of_others(enum os_call call) {
 
 int os_fail(enum os_call call) {
     perturb();
-    if (watcher) watcher(watcher_ctx, call);
+    os_watcher *before = watcher;
+    if (before) before(watcher_ctx, call);
     failing.shorten = false;
     if (!failing.apart) return fail_of_others(call);
     failing.seen[call]++;
