@@ -427,7 +427,7 @@ static void leftovers_of_an_extension_do_not_count(void **state) {
     end(c);
 }
 
-static const char *extended_by_others;
+static const char *_Atomic extended_by_others;
 
 /* Just before the lock is asked for. */
 static void others_extend(void *ctx, enum os_call call) {
