@@ -43,6 +43,7 @@ run(Bytes, #{dir := Dir} = Options, Shown) ->
             error({hangs, Pid}) % to ask where would be to wait for it
         end
     after
+        _ = emmap_nif:unpublish_stats(), % what is published into is open
         empty(Dir)
     end.
 
@@ -392,7 +393,10 @@ calls() ->
      {emmap_counters, compare_exchange, [cs, index, integer, integer]},
      {emmap_counters, allocate, [cs, index, integer]},
      {emmap_counters, info, [cs]},
-     {emmap_counters, to_map, [cs]}}.
+     {emmap_counters, to_map, [cs]},
+     {emmap_counters, prometheus, [cs]},
+     {emmap_nif, publish_stats, [name]},
+     {emmap_nif, unpublish_stats, []}}.
 
 %%------------------------------------------------------------------------------------- arguments
 
