@@ -51,7 +51,7 @@ extern "C" {
     X(FULL, full, "the queue has no room for it: max_size, or fixed_size")                         \
     X(TOO_BIG, too_big, "the message is larger than the queue takes: max_message")                 \
     X(EMPTY, empty, "the queue is empty")                                                          \
-    X(LOCKED, locked, "the file is open already, and not both times with multi_os")                \
+    X(LOCKED, locked, "the file is in use, and is not shared")                                     \
     X(OLD_FORMAT, old_format, "a queue of version 2, which has another format")                    \
     X(DIFFERS, differs, "the file has more counters, other names or other options than asked for") \
     X(STALE, stale, "the claim has ended")                                                         \
