@@ -460,7 +460,8 @@ EMMAP_API int emmap_counters_find(struct emmap_counters *counters, const char *n
  * A metric has the counter's name, with `_` for each character that Prometheus has no use for, then the
  * unit (`_seconds`) unless the name ends with it, then, of an EMMAP_COUNTER, `_total`. When an earlier one is
  * called so already, `_` and the counter's number from 1 come before that `_total`. Counters without names are one
- * metric, `emmap_value{index="1"}` and so on. Each value is of a moment of its own.
+ * metric, `emmap_value{index="1"}` and so on. Each value is of a moment of its own. What is counted in nanoseconds,
+ * microseconds or milliseconds is told in seconds, to the last digit: `wait_ns` is `wait_seconds_total 0.000000017`.
  *
  * Returns  0 | what put returned | -ENOMEM | as emmap_counters_get; part of the text may have been put
  * Threads  any number; put is called in the caller's
