@@ -707,8 +707,8 @@ info(Mem) ->
 stats() ->
     emmap_nif:stats().
 
-%% @doc Keeps the figures of {@link stats/0} in a file of counters too, by their names, so that another
-%% OS process sees them ({@link emmap_counters:to_map/1}) and they outlive this one.
+%% @doc Keeps the figures of {@link stats/0} in a file of counters too, as `emmap_pushes' and so on, so that another
+%% OS process sees them ({@link emmap_counters:to_map/1}, {@link emmap_counters:prometheus/1}) and they outlive this one.
 %%
 %% The file is made if it is missing (mode 8#600; another one that it is given stays). The background adds to
 %% it what is new, some twice a second, and nothing where nothing is. What rises goes on where the file's stands; the rest is

@@ -144,7 +144,7 @@ in_file(File) ->
     Map.
 
 pushes(File) ->
-    maps:get(<<"pushes">>, in_file(File)).
+    maps:get(<<"emmap_pushes">>, in_file(File)).
 
 push(Dir, N) ->
     {ok, Q} = emmap_queue:open(filename:join(Dir, "queue"), #{}),
@@ -165,7 +165,7 @@ published_figures_outlive_vms() ->
             ok = emmap:publish_stats(File),
             maps:keys(emmap:stats())
         end),
-        ?assertEqual(lists:sort([atom_to_binary(Key) || Key <- Keys]), lists:sort(maps:keys(in_file(File)))),
+        ?assertEqual(lists:sort([<<"emmap_", (atom_to_binary(Key))/binary>> || Key <- Keys]), lists:sort(maps:keys(in_file(File)))),
         ?assertEqual(10, pushes(File)),
         call(Vm, fun() -> push(Dir, 5) end),
         wait_until(fun() -> pushes(File) =:= 15 end),

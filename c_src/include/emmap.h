@@ -730,29 +730,30 @@ EMMAP_API int emmap_queue_view_walk(struct emmap_queue_view *view,
 /* --------------------------------------------------------------------- the whole OS process */
 
 /* The library's own figures: id, name, type, unit, help. A counter rises from 0 as long as the OS
- * process lives, a gauge is what is so now. Calls and bytes by scheduler are those of Erlang. */
-#define EMMAP_FIGURES(X)                                                                        \
-    X(PUSHES, pushes, COUNTER, "messages", "pushed into queues")                                \
-    X(PUSH_BYTES, push_bytes, COUNTER, "bytes", "of the messages pushed")                       \
-    X(TAKES, takes, COUNTER, "messages", "taken from queues; of claims those acknowledged")     \
-    X(TAKE_BYTES, take_bytes, COUNTER, "bytes", "of the messages taken")                        \
-    X(NORMAL_CALLS, normal_calls, COUNTER, "calls", "that touched bytes, on normal schedulers") \
-    X(NORMAL_BYTES, normal_bytes, COUNTER, "bytes", "touched on normal schedulers")             \
-    X(DIRTY_CALLS, dirty_calls, COUNTER, "calls", "that touched bytes, on dirty schedulers")    \
-    X(DIRTY_BYTES, dirty_bytes, COUNTER, "bytes", "touched on dirty schedulers")                \
-    X(SYNCS, syncs, COUNTER, "syncs", "of files, those that failed included")                   \
-    X(SYNC_FAILURES, sync_failures, COUNTER, "syncs", "that failed")                            \
-    X(SYNC_NS, sync_ns, COUNTER, "nanoseconds", "that syncs took, in sum")                      \
-    X(SYNCS_1MS, syncs_1ms, COUNTER, "syncs", "that took at most 1 ms")                         \
-    X(SYNCS_10MS, syncs_10ms, COUNTER, "syncs", "that took at most 10 ms")                      \
-    X(SYNCS_100MS, syncs_100ms, COUNTER, "syncs", "that took at most 100 ms")                   \
-    X(LONGEST_SYNC_NS, longest_sync_ns, GAUGE, "nanoseconds", "of the longest sync so far")     \
-    X(ALLOCATED, allocated, COUNTER, "numbers", "allocated from counters")                      \
-    X(FAULTS, faults, COUNTER, "faults", "SIGBUS turned into errors")                           \
-    X(HANDLES, handles, GAUGE, "handles", "open")                                               \
-    X(REGIONS, regions, GAUGE, "mappings", "not yet given back")                                \
-    X(HOLDS, holds, GAUGE, "holds", "that keep a mapping and its descriptor")                   \
-    X(MAPPED_BYTES, mapped_bytes, GAUGE, "bytes", "of address space in mappings")
+ * process lives, a gauge is what is so now. Calls and bytes by scheduler are those of Erlang. In a
+ * file of counters each is called `emmap_` and its name. */
+#define EMMAP_FIGURES(X)                                                                          \
+    X(PUSHES, pushes, COUNTER, "", "Messages pushed into queues.")                                \
+    X(PUSH_BYTES, push_bytes, COUNTER, "bytes", "Bytes of the messages pushed into queues.")      \
+    X(TAKES, takes, COUNTER, "", "Messages taken from queues, claims when acknowledged.")         \
+    X(TAKE_BYTES, take_bytes, COUNTER, "bytes", "Bytes of the messages taken from queues.")       \
+    X(NORMAL_CALLS, normal_calls, COUNTER, "", "Calls that touched bytes on normal schedulers.")  \
+    X(NORMAL_BYTES, normal_bytes, COUNTER, "bytes", "Bytes touched on normal schedulers.")        \
+    X(DIRTY_CALLS, dirty_calls, COUNTER, "", "Calls that touched bytes on dirty schedulers.")     \
+    X(DIRTY_BYTES, dirty_bytes, COUNTER, "bytes", "Bytes touched on dirty schedulers.")           \
+    X(SYNCS, syncs, COUNTER, "", "Syncs of files, those that failed included.")                   \
+    X(SYNC_FAILURES, sync_failures, COUNTER, "", "Syncs of files that failed.")                   \
+    X(SYNC_NS, sync_ns, COUNTER, "nanoseconds", "Time that syncs of files took, in sum.")         \
+    X(SYNCS_1MS, syncs_1ms, COUNTER, "", "Syncs of files that took at most 1 ms.")                \
+    X(SYNCS_10MS, syncs_10ms, COUNTER, "", "Syncs of files that took at most 10 ms.")             \
+    X(SYNCS_100MS, syncs_100ms, COUNTER, "", "Syncs of files that took at most 100 ms.")          \
+    X(LONGEST_SYNC_NS, longest_sync_ns, GAUGE, "nanoseconds", "Time of the longest sync so far.") \
+    X(ALLOCATED, allocated, COUNTER, "", "Numbers allocated from counters.")                      \
+    X(FAULTS, faults, COUNTER, "", "Times that SIGBUS was turned into an error.")                 \
+    X(HANDLES, handles, GAUGE, "", "Handles that are open.")                                      \
+    X(REGIONS, regions, GAUGE, "", "Mappings that are not yet given back.")                       \
+    X(HOLDS, holds, GAUGE, "", "Handles whose mapping and descriptor are kept for binaries.")     \
+    X(MAPPED_BYTES, mapped_bytes, GAUGE, "bytes", "Address space of the mappings.")
 
 enum emmap_figure {
 #define EMMAP_FIGURE_ID(id, name, type, unit, help) EMMAP_FIGURE_##id,
@@ -770,8 +771,8 @@ struct emmap_stats {
 /* emmap_stats -- the figures as of now. What other threads count meanwhile may be in it or not. */
 EMMAP_API void emmap_stats(struct emmap_stats *stats);
 
-/* emmap_stats_publish -- keep the figures in a file of counters with their names, too, for other OS
- * processes to look at (emmap_counters_open with EMMAP_COUNTERS_READ, `emmap counters FILE`).
+/* emmap_stats_publish -- keep the figures in a file of counters, too, as `emmap_pushes` and so on, for other
+ * OS processes to look at (emmap_counters_open with EMMAP_COUNTERS_READ, `emmap counters FILE`).
  *
  *   path   made if it is missing (mode 0600; another one that it is given stays), extended if it is of
  *          an earlier version; of a later version, what it has is kept

@@ -29,7 +29,7 @@ struct publisher {
 };
 
 static const struct emmap_counter figures[] = {
-#define AS_COUNTER(id, name, type, unit, help) {#name, unit, help, EMMAP_##type},
+#define AS_COUNTER(id, name, type, unit, help) {"emmap_" #name, unit, help, EMMAP_##type},
     EMMAP_FIGURES(AS_COUNTER)
 #undef AS_COUNTER
 };

@@ -37,8 +37,8 @@ static void push_n(struct emmap_queue *q, unsigned n) {
         MUST(emmap_queue_push(q, "message", 7, 0) == 0);
 }
 
-/* The figure of that name in a file, as somebody else sees it. */
-static uint64_t in_file(const char *path, const char *name) {
+/* The counter of that name in a file, as somebody else sees it. */
+static uint64_t counter_in(const char *path, const char *name) {
     const struct emmap_counters_options options = {.flags = EMMAP_COUNTERS_READ};
     struct emmap_counters *c;
     uint64_t i;
@@ -48,6 +48,12 @@ static uint64_t in_file(const char *path, const char *name) {
     MUST(emmap_counters_get(c, i, &value) == 0);
     emmap_counters_free(c);
     return (uint64_t)value;
+}
+
+static uint64_t in_file(const char *path, const char *figure) {
+    char name[64];
+    snprintf(name, sizeof name, "emmap_%s", figure);
+    return counter_in(path, name);
 }
 
 static void end(void) {
@@ -331,8 +337,9 @@ static void make_named(const char *path, uint32_t flags, const struct emmap_coun
 
 /* Of an earlier version: it has fewer, and gets the others. Of a later one: it has more, and keeps them. */
 static void files_of_other_versions_are_used(void **state) {
-    static const struct emmap_counter old[] = {{.name = "pushes", .type = EMMAP_COUNTER}};
-    static const struct emmap_counter mixed[] = {{.name = "from the future"}, {.name = "takes"}};
+    static const struct emmap_counter old[] = {{.name = "emmap_pushes", .type = EMMAP_COUNTER}};
+    static const struct emmap_counter mixed[] = {{.name = "from the future"},
+                                                 {.name = "emmap_takes"}};
     (void)state;
     const char *path = support_path("old");
     make_named(path, EMMAP_COUNTERS_UNSIGNED, old, 1);
@@ -351,13 +358,14 @@ static void files_of_other_versions_are_used(void **state) {
     assert_ok(emmap_queue_take(q, buf, sizeof buf, &len, &flags));
     assert_ok(emmap_stats_publish(path));
     assert_int_equal(in_file(path, "takes") - before, 1);
-    assert_int_equal(in_file(path, "from the future"), 1000);
+    assert_int_equal(counter_in(path, "from the future"), 1000);
     emmap_queue_close(q);
     end();
 }
 
 static void files_of_something_else_are_refused_and_stay(void **state) {
-    static const struct emmap_counter pushes[] = {{.name = "pushes"}}, own[] = {{.name = "own"}};
+    static const struct emmap_counter pushes[] = {{.name = "emmap_pushes"}},
+                                      own[] = {{.name = "own"}};
     static const struct {
         uint32_t flags;
         const struct emmap_counter *names;
