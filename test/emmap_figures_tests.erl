@@ -96,7 +96,7 @@ every_figure_is_a_number_test() ->
 
 every_figure_has_its_key_test() ->
     ?assertEqual([allocated, dirty_bytes, dirty_calls, faults, handles, holds, longest_sync_ns, mapped_bytes,
-                  normal_bytes, normal_calls, push_bytes, pushes, regions, sync_failures, sync_ns, syncs,
+                  normal_bytes, normal_calls, published_seconds, push_bytes, pushes, regions, sync_failures, sync_ns, syncs,
                   syncs_100ms, syncs_10ms, syncs_1ms, take_bytes, takes],
                  lists:sort(maps:keys(emmap:stats()))).
 

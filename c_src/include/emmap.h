@@ -753,7 +753,8 @@ EMMAP_API int emmap_queue_view_walk(struct emmap_queue_view *view,
     X(HANDLES, handles, GAUGE, "", "Handles that are open.")                                      \
     X(REGIONS, regions, GAUGE, "", "Mappings that are not yet given back.")                       \
     X(HOLDS, holds, GAUGE, "", "Handles whose mapping and descriptor are kept for binaries.")     \
-    X(MAPPED_BYTES, mapped_bytes, GAUGE, "bytes", "Address space of the mappings.")
+    X(MAPPED_BYTES, mapped_bytes, GAUGE, "bytes", "Address space of the mappings.")               \
+    X(PUBLISHED_SECONDS, published_seconds, GAUGE, "seconds", "Unix time of the last publication.")
 
 enum emmap_figure {
 #define EMMAP_FIGURE_ID(id, name, type, unit, help) EMMAP_FIGURE_##id,
@@ -779,11 +780,18 @@ EMMAP_API void emmap_stats(struct emmap_stats *stats);
  *
  * From now on the background adds to it what was counted since, some twice a second, where anything
  * was. Counters go on where the file's are: they outlive the OS process. Gauges are those of now. Each
- * event is counted once, in one file: those before the first call are in the first file. A kill loses
- * what was counted since the last time; exit, and emmap_stats_unpublish, lose nothing.
+ * event is counted once, in one file: those before the first call are in the first file.
+ *
+ * Exit, emmap_stats_unpublish and a call with another file publish a last time, and put the gauges to 0; but
+ * exit waits two seconds at most for a disk that does not answer. A kill, abort or _exit loses what was
+ * counted since the last time, and leaves the gauges as they were. Whether somebody is there tells
+ * published_seconds: it is written with whatever is new, and every 10 seconds where nothing is. It stays in
+ * the file; in emmap_stats, 0: never.
  *
  * Again with the same file: publishes at once, and says whether that can be done. With another one:
- * that one from now on.
+ * that one from now on. Another one is also a file that has taken the place of one that was deleted or moved
+ * away, and it is made if there is none: the background does not look for that. What was published into
+ * the deleted one is gone with it.
  *
  * Returns  0 | EMMAP_E_LOCKED (another OS process publishes into it) | EMMAP_E_DIFFERS (a file with
  *          none of these names, or of signed or striped counters) | as emmap_counters_open,
