@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/figures.h"
 #include "store/counters.h"
 #include "test/faults.h"
 #include "test/queue_check.h"
@@ -146,6 +147,7 @@ static int open_view(void) {
 }
 
 static void close_all(void) {
+    (void)emmap_stats_unpublish(); /* how it fails is told by its own row */
     emmap_file_free(file);
     emmap_counters_free(counters);
     emmap_queue_view_close(view);
@@ -419,6 +421,22 @@ static int view_walk(void) {
     return emmap_queue_view_walk(view, &walk, &walked);
 }
 
+static int publish(void) {
+    figures_add(EMMAP_FIGURE_PUSHES, 1);
+    return emmap_stats_publish(path);
+}
+
+static int unpublish(void) {
+    figures_add(EMMAP_FIGURE_PUSHES, 1);
+    return emmap_stats_unpublish();
+}
+
+static void make_figures(void) {
+    own_faults();
+    assert_ok(publish());
+    assert_ok(unpublish());
+}
+
 struct call {
     const char *name; /* as in emmap.h */
     void (*make)(void);
@@ -470,6 +488,9 @@ static const struct call calls[] = {
     {"emmap_queue_view_close", make_queue, open_view, close_view},
     {"emmap_queue_view_info", make_queue, open_view, view_info},
     {"emmap_queue_view_walk", make_queue, open_view, view_walk},
+    {"emmap_stats_publish", make_figures, NULL, publish},
+    {"emmap_stats_publish", make_figures, publish, publish},
+    {"emmap_stats_unpublish", make_figures, publish, unpublish},
 };
 enum { CALLS = sizeof calls / sizeof *calls };
 
