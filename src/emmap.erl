@@ -699,7 +699,8 @@ info(Mem) ->
 %% <li>`faults': SIGBUS turned into errors.</li>
 %% </ul>
 %% These are as of now: open `handles', `regions' (mappings not yet given back), `holds' (handles whose
-%% mapping and descriptor `direct' keeps), `mapped_bytes' (of address space), and `longest_sync_ns' so far.
+%% mapping and descriptor `direct' keeps), `mapped_bytes' (of address space), `longest_sync_ns' so far, and
+%% `published_seconds': the Unix time of when they were last published, 0 if never.
 %%
 %% Each thread counts for itself, with no lock and no atomic instruction. {@link publish_stats/1} keeps them in
 %% a file.
@@ -707,19 +708,29 @@ info(Mem) ->
 stats() ->
     emmap_nif:stats().
 
-%% @doc Keeps the figures of {@link stats/0} in a file of counters too, by their names, so that another
-%% OS process sees them ({@link emmap_counters:to_map/1}) and they outlive this one.
+%% @doc Keeps the figures of {@link stats/0} in a file of counters too, as `emmap_pushes' and so on, so that another
+%% OS process sees them ({@link emmap_counters:to_map/1}, {@link emmap_counters:prometheus/1}) and they outlive this one.
 %%
 %% The file is made if it is missing (mode 8#600; another one that it is given stays). The background adds to
 %% it what is new, some twice a second, and nothing where nothing is. What rises goes on where the file's stands; the rest is
-%% as of now. A `kill -9' loses what was counted since the last time; {@link unpublish_stats/0} and any end of
-%% the VM by itself lose nothing. Each event is counted once, in one file: those before the first call in the first file.
+%% as of now. Each event is counted once, in one file: those before the first call in the first file.
+%%
+%% {@link unpublish_stats/0}, a call with another file, and an end of the VM that runs its exit handlers (`init:stop/0',
+%% `halt/0') publish a last time and put what was as of now to 0; but the VM's end waits two seconds at
+%% most for a disk that does not answer. Any other end (a `kill -9', a crash dump, `halt(abort)') loses what was counted since the last
+%% time, and leaves what was as of then. `emmap_published_seconds' tells such a file from one that is in use: it
+%% is written with whatever is new, and each 10 seconds where nothing is.
 %%
 %% The same file again: publishes at once, and tells whether that can be done, since the background has
-%% nobody to tell. Another file: that one from now on.
+%% nobody to tell. If the file was deleted or moved away, that call makes it anew, or takes the one that is there in its
+%% place: the background does not look for that, and what it put into the old one is gone with it. A file that was truncated
+%% stays an error until it is deleted; what is counted meanwhile is not lost. Another file: that one from now on.
 %%
-%% As `{emmap, [{stats_file, "/var/lib/shop/emmap.stats"}]}' in sys.config it is done when the application `emmap'
-%% starts, and undone when it stops; where it cannot be done, a warning is logged.
+%% With `{emmap, [{stats_file, "/var/lib/shop/emmap.stats"}]}' in sys.config a process of the application `emmap' does
+%% all this from its start to its stop. It makes the call every 5 seconds, so a deleted file is there again and a
+%% `locked' one is waited for, and logs each change of the outcome: a warning for an error, a notice when it is over. The
+%% figures are then that file's: what was begun by hand with another one, or ended, lasts 5 seconds at most, and
+%% the application's stop ends it, too.
 %%
 %% Errors: `locked' (another OS process publishes into it), `differs' (counters of something else), and those
 %% of {@link emmap_counters:open/3}.

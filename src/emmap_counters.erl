@@ -317,7 +317,8 @@ values(C, Index, [Key | Rest], Values) -> values(C, Index + 1, Rest, Values#{Key
 %%
 %% A metric has the counter's name, with `_' for each character that Prometheus has no use for, then the unit unless the
 %% name ends with it, then, of kind counter, `_total'. A name that is taken by then gets the counter's
-%% number, too. Counters without names are `emmap_value{index="1"}' and so on.
+%% number, too. Counters without names are `emmap_value{index="1"}' and so on. Values in nanoseconds, microseconds or
+%% milliseconds are told in seconds, to the last digit: of `wait_ns', 17 is `wait_seconds_total 0.000000017'.
 -spec prometheus(counters()) -> binary().
 prometheus(C) ->
     case emmap_nif:counters_text(C) of

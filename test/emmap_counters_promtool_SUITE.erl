@@ -9,10 +9,11 @@
 
 -export([all/0, init_per_suite/1, end_per_suite/1]).
 -export([well_named_counters_are_without_fault/1, counters_without_names_are_without_fault/1,
-         any_name_can_be_read/1]).
+         any_name_can_be_read/1, published_figures_are_without_fault/1]).
 
 all() ->
-    [well_named_counters_are_without_fault, counters_without_names_are_without_fault, any_name_can_be_read].
+    [well_named_counters_are_without_fault, counters_without_names_are_without_fault, any_name_can_be_read,
+     published_figures_are_without_fault].
 
 init_per_suite(Config) ->
     case os:find_executable(os:getenv("PROMTOOL", "promtool")) of
@@ -27,22 +28,26 @@ check(Config, What, Options, Values) ->
     with_dir(fun(Dir) ->
         {ok, C} = emmap_counters:open(filename:join(Dir, "c"), What, Options),
         [ok = emmap_counters:put(C, N, V) || {N, V} <- lists:zip(lists:seq(1, length(Values)), Values)],
-        Text = filename:join(Dir, "text"),
-        ok = file:write_file(Text, emmap_counters:prometheus(C)),
-        {Status, Said} = run("/bin/sh", ["-c", "\"$0\" check metrics <\"$1\" 2>&1",
-                                         proplists:get_value(promtool, Config), Text]),
-        ct:pal("promtool: ~b~n~ts", [Status, Said]),
-        {Status, unicode:characters_to_list(Said)}
+        check_text(Config, Dir, emmap_counters:prometheus(C))
     end).
+
+check_text(Config, Dir, Lines) ->
+    Text = filename:join(Dir, "text"),
+    ok = file:write_file(Text, Lines),
+    {Status, Said} = run("/bin/sh", ["-c", "\"$0\" check metrics <\"$1\" 2>&1",
+                                     proplists:get_value(promtool, Config), Text]),
+    ct:pal("promtool: ~b~n~ts", [Status, Said]),
+    {Status, unicode:characters_to_list(Said)}.
 
 well_named_counters_are_without_fault(Config) ->
     Named = [{'http.requests', #{kind => counter, help => "Requests \\ that were\nanswered, \"all\"."}},
              {http_requests, #{kind => counter, help => "Another of that name."}},
              {wait, #{kind => counter, unit => "seconds", help => "Wäit."}},
+             {delay_ns, #{kind => counter, unit => "nanoseconds", help => "Delay."}},
              {wait_seconds_total, #{kind => counter, unit => "seconds", help => "Another."}},
              {'temperature (outside)', #{unit => "celsius", help => "Degrees."}},
              {'load', #{unit => "%", help => "\n"}}],
-    ?assertEqual({0, ""}, check(Config, Named, [], [(1 bsl 63) - 1, 2, 3, 4, -(1 bsl 63), 6])),
+    ?assertEqual({0, ""}, check(Config, Named, [], [(1 bsl 63) - 1, 2, 3, 4, 5, -(1 bsl 63), 7])),
     ?assertEqual({0, ""}, check(Config, Named, [{signed, false}], [(1 bsl 64) - 1])).
 
 counters_without_names_are_without_fault(Config) ->
@@ -59,3 +64,18 @@ any_name_can_be_read(Config) ->
              list_to_binary(lists:duplicate(255, $1))],
     %% It misses help, and has names that it would rather not.
     {3, _} = check(Config, Odd ++ Alike, [], []).
+
+published_figures_are_without_fault(Config) ->
+    with_dir(fun(Dir) ->
+        File = filename:join(Dir, "figures"),
+        Lines = emmap_test_lib:in_vm(fun() ->
+            ok = emmap:publish_stats(File),
+            {ok, C} = emmap_counters:open(File, [], [read]),
+            emmap_counters:prometheus(C)
+        end),
+        ?assertEqual({0, ""}, check_text(Config, Dir, Lines)),
+        [?assertMatch({_, _}, binary:match(Lines, Line))
+         || Line <- [<<"# HELP emmap_pushes_total Messages pushed into queues.\n">>,
+                     <<"\nemmap_push_bytes_total 0\n">>, <<"\nemmap_syncs_10ms_total ">>,
+                     <<"\nemmap_sync_seconds_total 0.">>, <<"\nemmap_mapped_bytes ">>]]
+    end).

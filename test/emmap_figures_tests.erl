@@ -9,7 +9,9 @@
 -export([i_prints_a_table_of_the_open_handles/0, stats_count_faults/0, stats_count_messages_and_syncs/0,
          published_figures_outlive_vms/0, a_file_is_published_into_by_one_vm/0,
          the_application_publishes_as_configured/0, what_cannot_be_published_keeps_no_node_from_starting/0,
-         ends_of_the_vm_publish_a_last_time/0]).
+         ends_of_the_vm_publish_a_last_time/0, the_file_of_the_application_is_looked_after/0,
+         a_file_that_another_vm_has_is_waited_for/0, the_log_says_what_could_not_be_published_at_the_end/0,
+         what_is_no_file_name_is_told_and_undefined_is_none/0]).
 
 i_prints_a_table_of_the_open_handles_test_() ->
     {timeout, 120, fun ?MODULE:i_prints_a_table_of_the_open_handles/0}.
@@ -96,7 +98,7 @@ every_figure_is_a_number_test() ->
 
 every_figure_has_its_key_test() ->
     ?assertEqual([allocated, dirty_bytes, dirty_calls, faults, handles, holds, longest_sync_ns, mapped_bytes,
-                  normal_bytes, normal_calls, push_bytes, pushes, regions, sync_failures, sync_ns, syncs,
+                  normal_bytes, normal_calls, published_seconds, push_bytes, pushes, regions, sync_failures, sync_ns, syncs,
                   syncs_100ms, syncs_10ms, syncs_1ms, take_bytes, takes],
                  lists:sort(maps:keys(emmap:stats()))).
 
@@ -144,7 +146,7 @@ in_file(File) ->
     Map.
 
 pushes(File) ->
-    maps:get(<<"pushes">>, in_file(File)).
+    maps:get(<<"emmap_pushes">>, in_file(File)).
 
 push(Dir, N) ->
     {ok, Q} = emmap_queue:open(filename:join(Dir, "queue"), #{}),
@@ -165,7 +167,7 @@ published_figures_outlive_vms() ->
             ok = emmap:publish_stats(File),
             maps:keys(emmap:stats())
         end),
-        ?assertEqual(lists:sort([atom_to_binary(Key) || Key <- Keys]), lists:sort(maps:keys(in_file(File)))),
+        ?assertEqual(lists:sort([<<"emmap_", (atom_to_binary(Key))/binary>> || Key <- Keys]), lists:sort(maps:keys(in_file(File)))),
         ?assertEqual(10, pushes(File)),
         call(Vm, fun() -> push(Dir, 5) end),
         wait_until(fun() -> pushes(File) =:= 15 end),
@@ -242,6 +244,114 @@ what_cannot_be_published_keeps_no_node_from_starting() ->
         ok = application:set_env(emmap, stats_file, "/no/such/folder/figures"),
         ok = application:start(emmap),
         ok = application:stop(emmap)
+    end).
+
+%% With `stats_file' set: what the fun has logged.
+with_application(File, Fun) ->
+    _ = logger:remove_handler(default),
+    ok = application:set_env(emmap, stats_file, File),
+    {_, Logged} = emmap_queue_test_lib:logged(fun() ->
+        ok = application:start(emmap),
+        look(),
+        Fun(),
+        ok = application:stop(emmap)
+    end),
+    Logged.
+
+%% The application's process looks at once, and has done so; before, what it had begun.
+look() ->
+    _ = sys:get_state(emmap_stats_file),
+    emmap_stats_file ! timeout,
+    _ = sys:get_state(emmap_stats_file).
+
+the_file_of_the_application_is_looked_after_test_() ->
+    {timeout, 120, fun ?MODULE:the_file_of_the_application_is_looked_after/0}.
+
+the_file_of_the_application_is_looked_after() ->
+    with_dir(fun(Dir) ->
+        in_vm(fun() ->
+            File = filename:join(Dir, "figures"),
+            Logged = with_application(File, fun() ->
+                ok = file:delete(File),
+                wait_until(fun() -> filelib:is_file(File) end), % by itself
+                look(),
+                _ = push(Dir, 4),
+                look(),
+                ?assertEqual(4, pushes(File)),
+                ok = file:rename(File, File ++ ".old"),
+                look(),
+                _ = push(Dir, 1),
+                look(),
+                ?assertEqual({4, 1}, {pushes(File ++ ".old"), pushes(File)}),
+                emmap_test_lib:truncate(File, 0),
+                _ = push(Dir, 7),
+                [look() || _ <- [1, 2, 3]],
+                ok = file:delete(File),
+                look(),
+                ?assertEqual(7, pushes(File)),
+                _ = push(Dir, 1),
+                ok = file:delete(File)
+            end),
+            ?assert(filelib:is_file(File)), % by the last look
+            ?assertMatch([{warning, _}, {notice, _}], Logged),
+            [{_, Warning}, {_, Notice}] = Logged,
+            ?assertEqual("emmap: stats_file \"" ++ File ++ "\": " ++ emmap:format_error(truncated), Warning),
+            ?assertEqual("emmap: stats_file \"" ++ File ++ "\": the figures are published now", Notice)
+        end)
+    end).
+
+a_file_that_another_vm_has_is_waited_for_test_() ->
+    {timeout, 120, fun ?MODULE:a_file_that_another_vm_has_is_waited_for/0}.
+
+a_file_that_another_vm_has_is_waited_for() ->
+    with_dir(fun(Dir) ->
+        File = filename:join(Dir, "figures"),
+        Vm = start_vm(),
+        call(Vm, fun() -> ok = emmap:publish_stats(File) end),
+        Parent = self(),
+        Next = spawn_link(fun() ->
+            Next = start_vm(),
+            Logged = call(Next, fun() ->
+                with_application(File, fun() ->
+                    [look() || _ <- [1, 2, 3]],
+                    ok = file:write_file(File ++ ".looked", ""),
+                    wait_until(fun() -> look(), maps:get(published_seconds, emmap:stats()) > 0 end),
+                    push(Dir, 3)
+                end)
+            end),
+            stop_vm(Next),
+            Parent ! {self(), Logged}
+        end),
+        wait_until(fun() -> filelib:is_file(File ++ ".looked") end),
+        stop_vm(Vm),
+        receive {Next, Logged} -> ?assertMatch([{warning, _}, {notice, _}], Logged) end,
+        ?assertEqual(3, pushes(File))
+    end).
+
+the_log_says_what_could_not_be_published_at_the_end_test_() ->
+    {timeout, 120, fun ?MODULE:the_log_says_what_could_not_be_published_at_the_end/0}.
+
+the_log_says_what_could_not_be_published_at_the_end() ->
+    with_dir(fun(Dir) ->
+        in_vm(fun() ->
+            File = filename:join(Dir, "figures"),
+            Logged = with_application(File, fun() -> emmap_test_lib:truncate(File, 0), push(Dir, 1) end),
+            ?assertMatch([{warning, _}], Logged)
+        end)
+    end).
+
+what_is_no_file_name_is_told_and_undefined_is_none_test_() ->
+    {timeout, 120, fun ?MODULE:what_is_no_file_name_is_told_and_undefined_is_none/0}.
+
+what_is_no_file_name_is_told_and_undefined_is_none() ->
+    in_vm(fun() ->
+        [?assertMatch([{warning, _}], with_application(Odd, fun() -> look() end))
+         || Odd <- [17, {figures}, "a\0b", #{}, ""]],
+        ok = application:set_env(emmap, stats_file, undefined),
+        ok = application:start(emmap),
+        ?assertEqual(undefined, whereis(emmap_stats_file)),
+        ok = application:stop(emmap),
+        ?assertMatch(#{published_seconds := 0}, emmap:stats())
     end).
 
 %% Also where no application is stopped.

@@ -121,7 +121,7 @@ published(File, Allocated) ->
     ?assertEqual(ok, emmap:publish_stats(File ++ ".figures")),
     ?assertMatch(#{allocated := Allocated}, emmap:stats()),
     {ok, C} = emmap_counters:open(File ++ ".figures", [], [read]),
-    ?assertMatch(#{<<"allocated">> := Allocated}, emmap_counters:to_map(C)),
+    ?assertMatch(#{<<"emmap_allocated">> := Allocated}, emmap_counters:to_map(C)),
     ?assertEqual(ok, emmap_counters:close(C)).
 
 %% The fault handler, the background thread and the counts are still those of the first version.

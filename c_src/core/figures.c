@@ -110,6 +110,7 @@ void figures_totals(uint64_t *out) {
     out[EMMAP_FIGURE_HOLDS] = atomic_load(&rt->holds);
     out[EMMAP_FIGURE_FAULTS] = atomic_load(&rt->faults);
     out[EMMAP_FIGURE_MAPPED_BYTES] = atomic_load(&rt->mapped_bytes);
+    out[EMMAP_FIGURE_PUBLISHED_SECONDS] = atomic_load(&rt->published_seconds);
 }
 
 void emmap_stats(struct emmap_stats *stats) {

@@ -74,6 +74,7 @@ struct runtime {
     _Atomic(struct publisher *) publisher;  /* written under publish_lock; NULL: they are not */
     pthread_mutex_t publish_lock;           /* held while they are; guards published */
     uint64_t published[EMMAP_FIGURE_COUNT]; /* so much of each is in a file */
+    _Atomic uint64_t published_seconds;     /* Unix time of the last time; 0: never */
     struct pool_job publish_job;            /* of each moment; its run is set once */
     _Atomic bool publish_pending;           /* it is on its way */
 

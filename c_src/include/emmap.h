@@ -51,7 +51,7 @@ extern "C" {
     X(FULL, full, "the queue has no room for it: max_size, or fixed_size")                         \
     X(TOO_BIG, too_big, "the message is larger than the queue takes: max_message")                 \
     X(EMPTY, empty, "the queue is empty")                                                          \
-    X(LOCKED, locked, "the file is open already, and not both times with multi_os")                \
+    X(LOCKED, locked, "the file is in use, and is not shared")                                     \
     X(OLD_FORMAT, old_format, "a queue of version 2, which has another format")                    \
     X(DIFFERS, differs, "the file has more counters, other names or other options than asked for") \
     X(STALE, stale, "the claim has ended")                                                         \
@@ -460,7 +460,8 @@ EMMAP_API int emmap_counters_find(struct emmap_counters *counters, const char *n
  * A metric has the counter's name, with `_` for each character that Prometheus has no use for, then the
  * unit (`_seconds`) unless the name ends with it, then, of an EMMAP_COUNTER, `_total`. When an earlier one is
  * called so already, `_` and the counter's number from 1 come before that `_total`. Counters without names are one
- * metric, `emmap_value{index="1"}` and so on. Each value is of a moment of its own.
+ * metric, `emmap_value{index="1"}` and so on. Each value is of a moment of its own. What is counted in nanoseconds,
+ * microseconds or milliseconds is told in seconds, to the last digit: `wait_ns` is `wait_seconds_total 0.000000017`.
  *
  * Returns  0 | what put returned | -ENOMEM | as emmap_counters_get; part of the text may have been put
  * Threads  any number; put is called in the caller's
@@ -729,29 +730,31 @@ EMMAP_API int emmap_queue_view_walk(struct emmap_queue_view *view,
 /* --------------------------------------------------------------------- the whole OS process */
 
 /* The library's own figures: id, name, type, unit, help. A counter rises from 0 as long as the OS
- * process lives, a gauge is what is so now. Calls and bytes by scheduler are those of Erlang. */
-#define EMMAP_FIGURES(X)                                                                        \
-    X(PUSHES, pushes, COUNTER, "messages", "pushed into queues")                                \
-    X(PUSH_BYTES, push_bytes, COUNTER, "bytes", "of the messages pushed")                       \
-    X(TAKES, takes, COUNTER, "messages", "taken from queues; of claims those acknowledged")     \
-    X(TAKE_BYTES, take_bytes, COUNTER, "bytes", "of the messages taken")                        \
-    X(NORMAL_CALLS, normal_calls, COUNTER, "calls", "that touched bytes, on normal schedulers") \
-    X(NORMAL_BYTES, normal_bytes, COUNTER, "bytes", "touched on normal schedulers")             \
-    X(DIRTY_CALLS, dirty_calls, COUNTER, "calls", "that touched bytes, on dirty schedulers")    \
-    X(DIRTY_BYTES, dirty_bytes, COUNTER, "bytes", "touched on dirty schedulers")                \
-    X(SYNCS, syncs, COUNTER, "syncs", "of files, those that failed included")                   \
-    X(SYNC_FAILURES, sync_failures, COUNTER, "syncs", "that failed")                            \
-    X(SYNC_NS, sync_ns, COUNTER, "nanoseconds", "that syncs took, in sum")                      \
-    X(SYNCS_1MS, syncs_1ms, COUNTER, "syncs", "that took at most 1 ms")                         \
-    X(SYNCS_10MS, syncs_10ms, COUNTER, "syncs", "that took at most 10 ms")                      \
-    X(SYNCS_100MS, syncs_100ms, COUNTER, "syncs", "that took at most 100 ms")                   \
-    X(LONGEST_SYNC_NS, longest_sync_ns, GAUGE, "nanoseconds", "of the longest sync so far")     \
-    X(ALLOCATED, allocated, COUNTER, "numbers", "allocated from counters")                      \
-    X(FAULTS, faults, COUNTER, "faults", "SIGBUS turned into errors")                           \
-    X(HANDLES, handles, GAUGE, "handles", "open")                                               \
-    X(REGIONS, regions, GAUGE, "mappings", "not yet given back")                                \
-    X(HOLDS, holds, GAUGE, "holds", "that keep a mapping and its descriptor")                   \
-    X(MAPPED_BYTES, mapped_bytes, GAUGE, "bytes", "of address space in mappings")
+ * process lives, a gauge is what is so now. Calls and bytes by scheduler are those of Erlang. In a
+ * file of counters each is called `emmap_` and its name. */
+#define EMMAP_FIGURES(X)                                                                          \
+    X(PUSHES, pushes, COUNTER, "", "Messages pushed into queues.")                                \
+    X(PUSH_BYTES, push_bytes, COUNTER, "bytes", "Bytes of the messages pushed into queues.")      \
+    X(TAKES, takes, COUNTER, "", "Messages taken from queues, claims when acknowledged.")         \
+    X(TAKE_BYTES, take_bytes, COUNTER, "bytes", "Bytes of the messages taken from queues.")       \
+    X(NORMAL_CALLS, normal_calls, COUNTER, "", "Calls that touched bytes on normal schedulers.")  \
+    X(NORMAL_BYTES, normal_bytes, COUNTER, "bytes", "Bytes touched on normal schedulers.")        \
+    X(DIRTY_CALLS, dirty_calls, COUNTER, "", "Calls that touched bytes on dirty schedulers.")     \
+    X(DIRTY_BYTES, dirty_bytes, COUNTER, "bytes", "Bytes touched on dirty schedulers.")           \
+    X(SYNCS, syncs, COUNTER, "", "Syncs of files, those that failed included.")                   \
+    X(SYNC_FAILURES, sync_failures, COUNTER, "", "Syncs of files that failed.")                   \
+    X(SYNC_NS, sync_ns, COUNTER, "nanoseconds", "Time that syncs of files took, in sum.")         \
+    X(SYNCS_1MS, syncs_1ms, COUNTER, "", "Syncs of files that took at most 1 ms.")                \
+    X(SYNCS_10MS, syncs_10ms, COUNTER, "", "Syncs of files that took at most 10 ms.")             \
+    X(SYNCS_100MS, syncs_100ms, COUNTER, "", "Syncs of files that took at most 100 ms.")          \
+    X(LONGEST_SYNC_NS, longest_sync_ns, GAUGE, "nanoseconds", "Time of the longest sync so far.") \
+    X(ALLOCATED, allocated, COUNTER, "", "Numbers allocated from counters.")                      \
+    X(FAULTS, faults, COUNTER, "", "Times that SIGBUS was turned into an error.")                 \
+    X(HANDLES, handles, GAUGE, "", "Handles that are open.")                                      \
+    X(REGIONS, regions, GAUGE, "", "Mappings that are not yet given back.")                       \
+    X(HOLDS, holds, GAUGE, "", "Handles whose mapping and descriptor are kept for binaries.")     \
+    X(MAPPED_BYTES, mapped_bytes, GAUGE, "bytes", "Address space of the mappings.")               \
+    X(PUBLISHED_SECONDS, published_seconds, GAUGE, "seconds", "Unix time of the last publication.")
 
 enum emmap_figure {
 #define EMMAP_FIGURE_ID(id, name, type, unit, help) EMMAP_FIGURE_##id,
@@ -769,19 +772,26 @@ struct emmap_stats {
 /* emmap_stats -- the figures as of now. What other threads count meanwhile may be in it or not. */
 EMMAP_API void emmap_stats(struct emmap_stats *stats);
 
-/* emmap_stats_publish -- keep the figures in a file of counters with their names, too, for other OS
- * processes to look at (emmap_counters_open with EMMAP_COUNTERS_READ, `emmap counters FILE`).
+/* emmap_stats_publish -- keep the figures in a file of counters, too, as `emmap_pushes` and so on, for other
+ * OS processes to look at (emmap_counters_open with EMMAP_COUNTERS_READ, `emmap counters FILE`).
  *
  *   path   made if it is missing (mode 0600; another one that it is given stays), extended if it is of
  *          an earlier version; of a later version, what it has is kept
  *
  * From now on the background adds to it what was counted since, some twice a second, where anything
  * was. Counters go on where the file's are: they outlive the OS process. Gauges are those of now. Each
- * event is counted once, in one file: those before the first call are in the first file. A kill loses
- * what was counted since the last time; exit, and emmap_stats_unpublish, lose nothing.
+ * event is counted once, in one file: those before the first call are in the first file.
+ *
+ * Exit, emmap_stats_unpublish and a call with another file publish a last time, and put the gauges to 0; but
+ * exit waits two seconds at most for a disk that does not answer. A kill, abort or _exit loses what was
+ * counted since the last time, and leaves the gauges as they were. Whether somebody is there tells
+ * published_seconds: it is written with whatever is new, and every 10 seconds where nothing is. It stays in
+ * the file; in emmap_stats, 0: never.
  *
  * Again with the same file: publishes at once, and says whether that can be done. With another one:
- * that one from now on.
+ * that one from now on. Another one is also a file that has taken the place of one that was deleted or moved
+ * away, and it is made if there is none: the background does not look for that. What was published into
+ * the deleted one is gone with it.
  *
  * Returns  0 | EMMAP_E_LOCKED (another OS process publishes into it) | EMMAP_E_DIFFERS (a file with
  *          none of these names, or of signed or striped counters) | as emmap_counters_open,

@@ -60,13 +60,21 @@ static void text_add_help(struct text *text, const char *help) {
     }
 }
 
-static void text_add_value(struct text *text, int64_t value, bool is_unsigned) {
-    char digits[32];
-    if (is_unsigned)
-        snprintf(digits, sizeof digits, " %" PRIu64 "\n", (uint64_t)value);
-    else
-        snprintf(digits, sizeof digits, " %" PRId64 "\n", value);
+/* decimals: so many of the value's digits are behind the point. */
+static void text_add_value(struct text *text, int64_t value, bool is_unsigned, int decimals) {
+    const bool is_negative = !is_unsigned && value < 0;
+    const uint64_t size = is_negative ? 0 - (uint64_t)value : (uint64_t)value;
+    uint64_t one = 1;
+    for (int i = 0; i < decimals; i++)
+        one *= 10;
+    char digits[48];
+    snprintf(digits, sizeof digits, " %s%" PRIu64, is_negative ? "-" : "", size / one);
     text_add(text, digits);
+    if (decimals) {
+        snprintf(digits, sizeof digits, ".%0*" PRIu64, decimals, size % one);
+        text_add(text, digits);
+    }
+    text_add(text, "\n");
 }
 
 /* ------------------------------------------------------------------------------- the metrics' names */
@@ -100,10 +108,42 @@ static bool ends_with_unit(const char *name, size_t len_bytes, const char *unit)
            (len_bytes == unit_bytes || name[len_bytes - unit_bytes - 1] == '_');
 }
 
+/* The units of time that are told in seconds, as Prometheus has it; to the last digit. */
+struct part {
+    const char *unit, *short_unit;
+    int decimals;
+};
+
+static const struct part *part_of(const struct emmap_counter *counter) {
+    static const struct part parts[] = {
+        {"nanoseconds", "ns", 9}, {"microseconds", "us", 6}, {"milliseconds", "ms", 3}};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (strcmp(counter->unit, parts[i].unit) == 0) return &parts[i];
+    return NULL;
+}
+
+static int decimals_of(const struct emmap_counter *counter) {
+    const struct part *part = part_of(counter);
+    return part ? part->decimals : 0;
+}
+
+/* `wait_ns` and `wait_nanoseconds` become `wait`. */
+static void drop_part(const struct part *part, char *stem) {
+    const char *ends[] = {part->unit, part->short_unit};
+    const size_t len_bytes = strlen(stem);
+    for (int i = 0; i < 2; i++) {
+        const size_t end_bytes = strlen(ends[i]);
+        if (len_bytes <= end_bytes + 1 || !ends_with_unit(stem, len_bytes, ends[i])) continue;
+        stem[len_bytes - end_bytes - 1] = 0;
+        return;
+    }
+}
+
 /* What a metric is called, without the `_total` of counters. */
 static void stem_of(const struct emmap_counter *counter, char stem[METRIC_BYTES]) {
+    const struct part *part = part_of(counter);
     char unit[UNIT_MOST + 1];
-    clean(counter->unit, UNIT_MOST, unit);
+    clean(part ? "seconds" : counter->unit, UNIT_MOST, unit);
     clean(counter->name, NAME_MOST, stem + 1);
     if (is_digit(stem[1]))
         stem[0] = '_';
@@ -111,8 +151,12 @@ static void stem_of(const struct emmap_counter *counter, char stem[METRIC_BYTES]
         memmove(stem, stem + 1, strlen(stem + 1) + 1);
 
     const size_t len_bytes = strlen(stem);
-    const size_t before = len_bytes - (ends_with(stem, len_bytes, "_total") ? strlen("_total") : 0);
+    size_t before = len_bytes - (ends_with(stem, len_bytes, "_total") ? strlen("_total") : 0);
     if (counter->type == EMMAP_COUNTER) stem[before] = 0;
+    if (part) {
+        drop_part(part, stem);
+        before = strlen(stem);
+    }
     /* Of a unit as "%" nothing is left that says anything. */
     if (strspn(unit, "_") == strlen(unit) || ends_with_unit(stem, before, unit)) return;
     strcat(strcat(stem, "_"), unit);
@@ -188,7 +232,7 @@ static int named_text(struct emmap_counters *counters, struct names *names, bool
     text_add(text, metric);
     text_add(text, counter.type == EMMAP_COUNTER ? " counter\n" : " gauge\n");
     text_add(text, metric);
-    text_add_value(text, value, is_unsigned);
+    text_add_value(text, value, is_unsigned, decimals_of(&counter));
     return 0;
 }
 
@@ -204,7 +248,7 @@ static int unnamed_text(struct emmap_counters *counters, bool is_unsigned, uint6
                        "# TYPE emmap_value gauge\n");
     snprintf(sample, sizeof sample, "emmap_value{index=\"%" PRIu64 "\"}", i + 1);
     text_add(text, sample);
-    text_add_value(text, value, is_unsigned);
+    text_add_value(text, value, is_unsigned, 0);
     return 0;
 }
 

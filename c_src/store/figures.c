@@ -2,8 +2,9 @@
  *
  *     threads' cells --sum--> total - published --add--> the file's counter --> published
  *
- * The background does so each moment (runtime.c), the last time is at unpublish or at exit. What is
- * published is remembered for the OS process, not for the file: each event is in one file, once. */
+ * The background does so each moment (runtime.c), the last time is at unpublish or at exit: then the
+ * gauges become 0. What is published is remembered for the OS process, not for the file: each event is
+ * in one file, once. */
 #include "core/figures.h"
 
 #include <errno.h>
@@ -16,7 +17,7 @@
 #include "os/os.h"
 #include "store/counters.h"
 
-enum { EXIT_WAIT_MS = 2000 };
+enum { EXIT_WAIT_MS = 2000, SIGN_OF_LIFE_S = 10, TIME = EMMAP_FIGURE_PUBLISHED_SECONDS };
 #define NO_COUNTER UINT64_MAX
 
 struct publisher {
@@ -25,11 +26,12 @@ struct publisher {
     uint64_t counter[EMMAP_FIGURE_COUNT]; /* of the file; NO_COUNTER: a file without this one */
     uint64_t gauge[EMMAP_FIGURE_COUNT];   /* as it was put; under publish_lock, as the rest */
     bool is_put[EMMAP_FIGURE_COUNT];
+    bool has_ended; /* at exit: the gauges are 0, and stay so */
     int error;
 };
 
 static const struct emmap_counter figures[] = {
-#define AS_COUNTER(id, name, type, unit, help) {#name, unit, help, EMMAP_##type},
+#define AS_COUNTER(id, name, type, unit, help) {"emmap_" #name, unit, help, EMMAP_##type},
     EMMAP_FIGURES(AS_COUNTER)
 #undef AS_COUNTER
 };
@@ -45,38 +47,76 @@ static struct publisher *publisher_of(struct runtime *rt) {
 
 /* Adds what is new. What could not be added is so the next time: a page that cannot be had may be
  * there again. */
-static int add_news(struct runtime *rt, const struct publisher *p, enum emmap_figure i,
-                    uint64_t total) {
+static int add_news(struct runtime *rt, const struct publisher *p, unsigned i, uint64_t total) {
     const uint64_t news = total - rt->published[i];
     int64_t old;
-    if (news == 0) return 0;
     const int rc = emmap_counters_fetch(p->counters, p->counter[i], EMMAP_ADD, (int64_t)news, &old);
     if (rc == 0) rt->published[i] = total;
     return rc;
 }
 
-/* A page that nothing is written to is not written to the disk, either. */
-static int put_gauge(struct publisher *p, enum emmap_figure i, uint64_t value) {
-    if (p->is_put[i] && p->gauge[i] == value) return 0;
+static int put_gauge(struct publisher *p, unsigned i, uint64_t value) {
     const int rc = emmap_counters_put(p->counters, p->counter[i], (int64_t)value);
     p->is_put[i] = rc == 0;
     p->gauge[i] = value;
     return rc;
 }
 
+/* A page that nothing is written to is not written to the disk, either. */
+static bool is_news(const struct runtime *rt, const struct publisher *p, unsigned i,
+                    uint64_t value) {
+    if (p->counter[i] == NO_COUNTER || i == TIME) return false;
+    if (!figures_is_gauge(i)) return rt->published[i] != value;
+    return !p->has_ended && (!p->is_put[i] || p->gauge[i] != value);
+}
+
+/* The time of whatever is new; where nothing is, it shows from time to time that somebody is there. */
+static int put_time(struct runtime *rt, struct publisher *p, bool any) {
+    const uint64_t now = os_wall_ms() / 1000;
+    const uint64_t ago = now - atomic_load(&rt->published_seconds); /* or set back: very long */
+    int rc = 0;
+    if (!any && ago < SIGN_OF_LIFE_S) return 0;
+    if (p->counter[TIME] != NO_COUNTER) rc = put_gauge(p, TIME, now);
+    if (rc == 0) atomic_store(&rt->published_seconds, now);
+    return rc;
+}
+
+static int first_of(int first, int rc) {
+    if (first) return first;
+    return rc == EMMAP_E_PAST_END ? EMMAP_E_TRUNCATED : rc;
+}
+
 /* Under publish_lock. */
 static int publish(struct runtime *rt, struct publisher *p) {
     uint64_t totals[EMMAP_FIGURE_COUNT];
+    bool any = false;
     int first = 0;
     figures_totals(totals);
     for (unsigned i = 0; i < EMMAP_FIGURE_COUNT; i++) {
-        if (p->counter[i] == NO_COUNTER) continue;
+        if (!is_news(rt, p, i, totals[i])) continue;
         const int rc =
             figures_is_gauge(i) ? put_gauge(p, i, totals[i]) : add_news(rt, p, i, totals[i]);
-        if (first == 0) first = rc == EMMAP_E_PAST_END ? EMMAP_E_TRUNCATED : rc;
+        any = true;
+        first = first_of(first, rc);
     }
+    if (first == 0) first = first_of(first, put_time(rt, p, any));
     p->error = first;
     return first;
+}
+
+/* Under publish_lock. What was so is so no more, but for when it was. */
+static int clear_gauges(struct publisher *p) {
+    int first = 0;
+    for (unsigned i = 0; i < EMMAP_FIGURE_COUNT; i++)
+        if (figures_is_gauge(i) && i != TIME && p->counter[i] != NO_COUNTER)
+            first = first_of(first, put_gauge(p, i, 0));
+    return first;
+}
+
+/* Under publish_lock: the last time. */
+static int publish_last(struct runtime *rt, struct publisher *p) {
+    const int rc = publish(rt, p);
+    return first_of(rc, clear_gauges(p));
 }
 
 static void publish_job(struct pool_job *job) {
@@ -165,13 +205,15 @@ static int begin(struct runtime *rt, struct publisher *p) {
     struct publisher *before = publisher_of(rt);
     if (before) (void)publish(rt, before);
     const int rc = publish(rt, p);
+    struct publisher *loser = rc == 0 ? before : p;
+    if (loser) (void)clear_gauges(loser);
     if (rc == 0) {
         if (!rt->publish_job.run) rt->publish_job.run = publish_job;
         /* pairs with runtime.c: acquire publisher */
         store_release(&rt->publisher, p);
     }
     pthread_mutex_unlock(&rt->publish_lock);
-    free_publisher(rc == 0 ? before : p);
+    free_publisher(loser);
     return rc;
 }
 
@@ -188,7 +230,10 @@ static void at_exit(void) {
     struct runtime *rt = runtime_get();
     if (os_mutex_lock_until(&rt->publish_lock, os_now_ms() + EXIT_WAIT_MS)) return;
     struct publisher *p = publisher_of(rt);
-    if (p && p->pid == os_pid()) (void)publish(rt, p);
+    if (p && p->pid == os_pid()) {
+        (void)publish_last(rt, p);
+        p->has_ended = true;
+    }
     pthread_mutex_unlock(&rt->publish_lock);
 }
 
@@ -237,7 +282,7 @@ int emmap_stats_unpublish(void) {
     pthread_mutex_lock(&opening);
     pthread_mutex_lock(&rt->publish_lock);
     struct publisher *p = publisher_of(rt);
-    const int rc = p ? publish(rt, p) : 0;
+    const int rc = p ? publish_last(rt, p) : 0;
     atomic_store_explicit(&rt->publisher, NULL, memory_order_relaxed);
     pthread_mutex_unlock(&rt->publish_lock);
     free_publisher(p);

@@ -119,6 +119,37 @@ static void a_unit_and_total_are_appended_once(void **state) {
     is_called("_total", "", EMMAP_COUNTER, "_total");
 }
 
+/* The line with the value of one counter. */
+static void is_told(const char *name, const char *unit, enum emmap_counter_type type,
+                    uint32_t flags, int64_t value, const char *line) {
+    const struct emmap_counter one = {.name = name, .unit = unit, .type = type};
+    struct emmap_counters *c = make(&one, 1, flags);
+    assert_ok(emmap_counters_put(c, 0, value));
+    assert_ok(text_of(c, 0));
+    assert_string_equal(strchr(written.text, '\n') + 1, line);
+    drop(c);
+}
+
+static void parts_of_seconds_are_told_in_seconds_to_the_last_digit(void **state) {
+    (void)state;
+    is_told("wait_ns", "nanoseconds", EMMAP_COUNTER, 0, 1234567890,
+            "wait_seconds_total 1.234567890\n");
+    is_told("wait_ns_total", "nanoseconds", EMMAP_COUNTER, 0, 1,
+            "wait_seconds_total 0.000000001\n");
+    is_told("wait_nanoseconds", "nanoseconds", EMMAP_GAUGE, 0, 0, "wait_seconds 0.000000000\n");
+    is_told("wait_us", "microseconds", EMMAP_GAUGE, 0, -1, "wait_seconds -0.000001\n");
+    is_told("wait", "milliseconds", EMMAP_GAUGE, 0, -12345, "wait_seconds -12.345\n");
+    is_told("wait_ns", "milliseconds", EMMAP_GAUGE, 0, 5, "wait_ns_seconds 0.005\n");
+    is_told("waits", "nanoseconds", EMMAP_GAUGE, 0, 5, "waits_seconds 0.000000005\n");
+    is_told("wait_seconds", "milliseconds", EMMAP_GAUGE, 0, 5, "wait_seconds 0.005\n");
+    is_told("ns", "nanoseconds", EMMAP_GAUGE, 0, 5, "ns_seconds 0.000000005\n");
+    is_told("_ns", "nanoseconds", EMMAP_GAUGE, 0, 5, "_ns_seconds 0.000000005\n");
+    is_told("wait", "seconds", EMMAP_GAUGE, 0, 5, "wait_seconds 5\n");
+    is_told("w", "nanoseconds", EMMAP_GAUGE, 0, INT64_MIN, "w_seconds -9223372036.854775808\n");
+    is_told("w", "nanoseconds", EMMAP_GAUGE, EMMAP_COUNTERS_UNSIGNED, -1,
+            "w_seconds 18446744073.709551615\n");
+}
+
 /* Of the lines with a value, which are those without #, the n-th is of this metric. */
 static void is_sample(unsigned n, const char *metric) {
     const char *line = written.text;
@@ -278,6 +309,7 @@ int main(void) {
         TEST(a_counter_has_help_type_and_value),
         TEST(what_prometheus_does_not_allow_becomes_an_underscore),
         TEST(a_unit_and_total_are_appended_once),
+        TEST(parts_of_seconds_are_told_in_seconds_to_the_last_digit),
         TEST(names_that_become_alike_get_their_number),
         TEST(the_longest_names_and_help_fit),
         TEST(values_are_signed_or_unsigned),

@@ -16,7 +16,7 @@
 #include "store/queue.h"
 #include "test/support.h"
 
-enum { THREADS = 4, TIMES = 500, LARGE = 200000, MS = 1000000 };
+enum { MINUTE_S = 60, THREADS = 4, TIMES = 500, LARGE = 200000, MS = 1000000 };
 
 static struct emmap_stats stats_now(void) {
     struct emmap_stats stats;
@@ -37,8 +37,8 @@ static void push_n(struct emmap_queue *q, unsigned n) {
         MUST(emmap_queue_push(q, "message", 7, 0) == 0);
 }
 
-/* The figure of that name in a file, as somebody else sees it. */
-static uint64_t in_file(const char *path, const char *name) {
+/* The counter of that name in a file, as somebody else sees it. */
+static uint64_t counter_in(const char *path, const char *name) {
     const struct emmap_counters_options options = {.flags = EMMAP_COUNTERS_READ};
     struct emmap_counters *c;
     uint64_t i;
@@ -48,6 +48,16 @@ static uint64_t in_file(const char *path, const char *name) {
     MUST(emmap_counters_get(c, i, &value) == 0);
     emmap_counters_free(c);
     return (uint64_t)value;
+}
+
+static uint64_t in_file(const char *path, const char *figure) {
+    char name[64];
+    snprintf(name, sizeof name, "emmap_%s", figure);
+    return counter_in(path, name);
+}
+
+static uint64_t wall_s(void) {
+    return os_wall_ms() / 1000;
 }
 
 static void end(void) {
@@ -316,6 +326,68 @@ static void another_file_goes_on_where_the_first_ended(void **state) {
     end();
 }
 
+static void gauges_are_0_once_it_is_over(void **state) {
+    static const char *const gauges[] = {"handles", "regions", "holds", "mapped_bytes",
+                                         "longest_sync_ns"};
+    (void)state;
+    char one[512], other[512];
+    strcpy(one, support_path("one"));
+    strcpy(other, support_path("other"));
+    own_faults();
+    figures_synced(MS, 0);
+    const uint64_t begun = wall_s();
+    assert_ok(emmap_stats_publish(one));
+    assert_true(in_file(one, "handles") > 0 && in_file(one, "mapped_bytes") > 0);
+    assert_true(in_file(one, "longest_sync_ns") >= MS);
+    assert_int_equal(emmap_stats_publish(support_path("no/folder")), -ENOENT);
+    assert_true(in_file(one, "handles") > 0); /* still */
+    assert_ok(emmap_stats_publish(other));
+    assert_true(in_file(other, "handles") > 0 && in_file(other, "longest_sync_ns") >= MS);
+    for (unsigned i = 0; i < sizeof gauges / sizeof *gauges; i++)
+        assert_int_equal(in_file(one, gauges[i]), 0);
+    assert_ok(emmap_stats_unpublish());
+    for (unsigned i = 0; i < sizeof gauges / sizeof *gauges; i++)
+        assert_int_equal(in_file(other, gauges[i]), 0);
+    assert_in_range(in_file(one, "published_seconds"), begun, wall_s());
+    assert_in_range(in_file(other, "published_seconds"), begun, wall_s());
+    assert_in_range(stats_now().published_seconds, begun, wall_s());
+    await_no_regions();
+}
+
+/* The file's own time, as the publisher would find it so many seconds after it was written. */
+static uint64_t time_after(const char *path, struct emmap_counters *c, uint64_t i, uint64_t ago_s,
+                           uint64_t news) {
+    int64_t value;
+    assert_ok(emmap_counters_put(c, i, 5));
+    atomic_store(&runtime_get()->published_seconds, wall_s() - ago_s);
+    figures_add(EMMAP_FIGURE_PUSHES, news);
+    assert_ok(emmap_stats_publish(path));
+    assert_ok(emmap_counters_get(c, i, &value));
+    return (uint64_t)value;
+}
+
+/* And a page that nothing is written to stays as it is. */
+static void the_time_is_written_with_what_is_new_and_now_and_then(void **state) {
+    static const char name[] = "emmap_published_seconds";
+    const struct emmap_counters_options options = {.flags = EMMAP_COUNTERS_UNSIGNED};
+    (void)state;
+    const char *path = support_path("figures");
+    struct emmap_counters *c;
+    uint64_t i;
+    own_faults();
+    assert_ok(emmap_stats_publish(path));
+    assert_ok(emmap_counters_open(&c, path, &options));
+    assert_ok(emmap_counters_find(c, name, strlen(name), &i));
+    assert_ok(emmap_stats_publish(path)); /* this handle is news */
+    const uint64_t begun = wall_s();
+    assert_int_equal(time_after(path, c, i, 3, 0), 5);
+    assert_in_range(time_after(path, c, i, 11, 0), begun, wall_s());
+    assert_in_range(time_after(path, c, i, 3, 1), begun, wall_s());
+    assert_in_range(time_after(path, c, i, -(uint64_t)MINUTE_S, 0), begun, wall_s()); /* set back */
+    emmap_counters_free(c);
+    end();
+}
+
 static void make_named(const char *path, uint32_t flags, const struct emmap_counter *names,
                        uint64_t count) {
     const struct emmap_counters_options options = {
@@ -331,15 +403,16 @@ static void make_named(const char *path, uint32_t flags, const struct emmap_coun
 
 /* Of an earlier version: it has fewer, and gets the others. Of a later one: it has more, and keeps them. */
 static void files_of_other_versions_are_used(void **state) {
-    static const struct emmap_counter old[] = {{.name = "pushes", .type = EMMAP_COUNTER}};
-    static const struct emmap_counter mixed[] = {{.name = "from the future"}, {.name = "takes"}};
+    static const struct emmap_counter old[] = {{.name = "emmap_pushes", .type = EMMAP_COUNTER}};
+    static const struct emmap_counter mixed[] = {{.name = "from the future"},
+                                                 {.name = "emmap_takes"}};
     (void)state;
     const char *path = support_path("old");
     make_named(path, EMMAP_COUNTERS_UNSIGNED, old, 1);
     assert_ok(emmap_stats_publish(path));
+    if (FILES_ARE_KNOWN) assert_int_equal(in_file(path, "handles"), 1);
     assert_ok(emmap_stats_unpublish());
     assert_true(in_file(path, "pushes") >= 1000);
-    if (FILES_ARE_KNOWN) assert_int_equal(in_file(path, "handles"), 1);
     path = support_path("later");
     make_named(path, EMMAP_COUNTERS_UNSIGNED, mixed, 2);
     struct emmap_queue *q = new_queue(support_path("q"));
@@ -351,13 +424,14 @@ static void files_of_other_versions_are_used(void **state) {
     assert_ok(emmap_queue_take(q, buf, sizeof buf, &len, &flags));
     assert_ok(emmap_stats_publish(path));
     assert_int_equal(in_file(path, "takes") - before, 1);
-    assert_int_equal(in_file(path, "from the future"), 1000);
+    assert_int_equal(counter_in(path, "from the future"), 1000);
     emmap_queue_close(q);
     end();
 }
 
 static void files_of_something_else_are_refused_and_stay(void **state) {
-    static const struct emmap_counter pushes[] = {{.name = "pushes"}}, own[] = {{.name = "own"}};
+    static const struct emmap_counter pushes[] = {{.name = "emmap_pushes"}},
+                                      own[] = {{.name = "own"}};
     static const struct {
         uint32_t flags;
         const struct emmap_counter *names;
@@ -403,8 +477,17 @@ static int role_publish(const char *path) {
     return hear() ? 0 : 1;
 }
 
-/* What was not published yet is so at exit. */
+/* As the background may, until the OS process is gone. */
+static const char *late_path;
+static void publish_late(void) {
+    figures_add(EMMAP_FIGURE_PUSHES, 1);
+    MUST(emmap_stats_publish(late_path) == 0);
+}
+
+/* What was not published yet is so at exit; and a handler that comes after that finds the gauges' end. */
 static int role_exit(const char *path) {
+    late_path = path;
+    MUST(atexit(publish_late) == 0);
     publish_pushes(path);
     return 0;
 }
@@ -418,12 +501,15 @@ static void counters_go_on_after_a_kill_and_a_restart(void **state) {
         assert_int_equal(in_file(path, "handles"), 1);
         assert_ok(kill(child.pid, SIGKILL));
         assert_int_equal(end_role(&child), 256 + SIGKILL);
+        assert_int_equal(in_file(path, "handles"), 1); /* nobody put it to 0 */
         assert_int_equal(in_file(path, "pushes"), kills * TIMES);
         assert_int_equal(in_file(path, "push_bytes"), kills * TIMES * 7);
     }
     for (unsigned exits = 4; exits <= 5; exits++) {
         assert_ok(role_result("exit", path));
-        assert_int_equal(in_file(path, "pushes"), exits * TIMES);
+        assert_int_equal(in_file(path, "pushes"), exits * TIMES + exits - 3);
+        assert_int_equal(in_file(path, "handles"), 0);
+        assert_true(wall_s() - in_file(path, "published_seconds") < MINUTE_S);
     }
     await_no_regions();
 }
@@ -612,6 +698,8 @@ int main(int argc, char **argv) {
         TEST(what_is_published_others_see),
         TEST(the_background_publishes),
         TEST(another_file_goes_on_where_the_first_ended),
+        TEST(gauges_are_0_once_it_is_over),
+        TEST(the_time_is_written_with_what_is_new_and_now_and_then),
         TEST(files_of_other_versions_are_used),
         TEST(files_of_something_else_are_refused_and_stay),
         TEST(counters_go_on_after_a_kill_and_a_restart),

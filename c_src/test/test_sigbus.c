@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/figures.h"
 #include "store/counters.h"
 #include "test/faults.h"
 #include "test/queue_check.h"
@@ -161,6 +162,7 @@ static int open_view(void) {
 }
 
 static void close_all(void) {
+    (void)emmap_stats_unpublish(); /* how it fails is told by its own row */
     emmap_file_free(file);
     (void)unpublish();
     emmap_counters_free(counters);
@@ -433,6 +435,22 @@ static int view_walk(void) {
     struct emmap_queue_walked walked;
     const struct emmap_queue_walk walk = {.check = true, .data_bytes = ROOM};
     return emmap_queue_view_walk(view, &walk, &walked);
+}
+
+static int publish(void) {
+    figures_add(EMMAP_FIGURE_PUSHES, 1);
+    return emmap_stats_publish(path);
+}
+
+static int unpublish(void) {
+    figures_add(EMMAP_FIGURE_PUSHES, 1);
+    return emmap_stats_unpublish();
+}
+
+static void make_figures(void) {
+    own_faults();
+    assert_ok(publish());
+    assert_ok(unpublish());
 }
 
 struct call {
