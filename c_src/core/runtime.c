@@ -17,6 +17,7 @@ static struct runtime own = {
     .pool_wake = PTHREAD_COND_INITIALIZER,
     .moment_lock = PTHREAD_MUTEX_INITIALIZER,
     .moment_wake = PTHREAD_COND_INITIALIZER,
+    .publisher_lock = PTHREAD_MUTEX_INITIALIZER,
     .publish_lock = PTHREAD_MUTEX_INITIALIZER,
 };
 

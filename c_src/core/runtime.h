@@ -71,6 +71,7 @@ struct runtime {
     _Atomic(struct figure_cell *) cells;
 
     /* Figures that are published into a file (store/figures.c). */
+    pthread_mutex_t publisher_lock;         /* of who changes the file; taken before publish_lock */
     _Atomic(struct publisher *) publisher;  /* written under publish_lock; NULL: they are not */
     pthread_mutex_t publish_lock;           /* held while they are; guards published */
     uint64_t published[EMMAP_FIGURE_COUNT]; /* so much of each is in a file */

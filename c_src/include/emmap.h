@@ -809,7 +809,8 @@ EMMAP_API int emmap_stats_publish(const char *path);
 EMMAP_API int emmap_stats_unpublish(void);
 
 /* emmap_stats_error -- why the last time failed: the file was truncated, say. It is tried again each
- * time, and nothing is lost by that. 0: it did not fail, or nothing is published. */
+ * time, and nothing is lost by that. 0: it did not fail, or nothing is published. May wait for who is
+ * publishing, and so for the disk. */
 EMMAP_API int emmap_stats_error(void);
 
 #ifdef __cplusplus

@@ -36,8 +36,6 @@ static const struct emmap_counter figures[] = {
 #undef AS_COUNTER
 };
 
-static pthread_mutex_t opening = PTHREAD_MUTEX_INITIALIZER; /* taken before publish_lock */
-
 /* Written under publish_lock, or in a child, which has one thread; NULL in no order: nothing comes with it. */
 static struct publisher *publisher_of(struct runtime *rt) {
     return atomic_load_explicit(&rt->publisher, memory_order_acquire);
@@ -241,7 +239,7 @@ static void at_exit(void) {
 static void in_child(void) {
     struct runtime *rt = runtime_get();
     struct publisher *p = publisher_of(rt);
-    pthread_mutex_init(&opening, NULL);
+    pthread_mutex_init(&rt->publisher_lock, NULL);
     pthread_mutex_init(&rt->publish_lock, NULL);
     atomic_store_explicit(&rt->publisher, NULL, memory_order_relaxed);
     if (!p) return;
@@ -265,7 +263,7 @@ int emmap_stats_publish(const char *path) {
     int rc = runtime_ready(&rt);
     if (rc) return rc;
     (void)pthread_once(&once, watch_ends);
-    pthread_mutex_lock(&opening);
+    pthread_mutex_lock(&rt->publisher_lock);
     struct publisher *now = publisher_of(rt);
     if (now && is_file_of(now, path)) {
         rc = publish_again(rt, now);
@@ -273,20 +271,20 @@ int emmap_stats_publish(const char *path) {
         rc = new_publisher(path, &p);
         if (rc == 0) rc = begin(rt, p);
     }
-    pthread_mutex_unlock(&opening);
+    pthread_mutex_unlock(&rt->publisher_lock);
     return rc;
 }
 
 int emmap_stats_unpublish(void) {
     struct runtime *rt = runtime_get();
-    pthread_mutex_lock(&opening);
+    pthread_mutex_lock(&rt->publisher_lock);
     pthread_mutex_lock(&rt->publish_lock);
     struct publisher *p = publisher_of(rt);
     const int rc = p ? publish_last(rt, p) : 0;
     atomic_store_explicit(&rt->publisher, NULL, memory_order_relaxed);
     pthread_mutex_unlock(&rt->publish_lock);
     free_publisher(p);
-    pthread_mutex_unlock(&opening);
+    pthread_mutex_unlock(&rt->publisher_lock);
     return rc;
 }
 

@@ -106,21 +106,6 @@ static void make_queue(void) {
     q = NULL;
 }
 
-/* Published into, in the background, too. */
-static int publish(void) {
-    return emmap_stats_publish(path);
-}
-
-static int unpublish(void) {
-    return emmap_stats_unpublish();
-}
-
-static void make_figures(void) {
-    own_faults();
-    assert_ok(publish());
-    assert_ok(unpublish());
-}
-
 static int open_mapped(void) {
     return open_file(&file, path, RW, 0, 0);
 }
@@ -164,7 +149,6 @@ static int open_view(void) {
 static void close_all(void) {
     (void)emmap_stats_unpublish(); /* how it fails is told by its own row */
     emmap_file_free(file);
-    (void)unpublish();
     emmap_counters_free(counters);
     emmap_queue_view_close(view);
     emmap_queue_close(q);
