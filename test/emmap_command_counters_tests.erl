@@ -21,6 +21,7 @@ command_test_() ->
                   {the_text_is_that_of_prometheus, fun the_text_is_that_of_prometheus/2},
                   {a_watch_tells_the_change_a_second, fun a_watch_tells_the_change_a_second/2},
                   {a_watch_shows_added_counters, fun a_watch_shows_added_counters/2},
+                  {a_cut_in_a_watch_is_damage, fun a_cut_in_a_watch_is_damage/2},
                   {an_interrupt_ends_a_watch_well, fun an_interrupt_ends_a_watch_well/2},
                   {who_reads_no_further_hears_no_complaint, fun who_reads_no_further_hears_no_complaint/2},
                   {info_knows_counters, fun info_knows_counters/2},
@@ -150,6 +151,24 @@ a_watch_shows_added_counters(Command, Dir) ->
     ?assertEqual([["a"], ["b"]], await_names(Port, [["a"]])),
     interrupt(Port),
     ?assertEqual(0, last_status(Port)).
+
+a_cut_in_a_watch_is_damage(Command, Dir) ->
+    [begin
+         File = file_of(Dir, names(), [], [1]),
+         Port = watch(Command, ["--json", "--watch", "0.02", File]),
+         <<"{", _/binary>> = line(Port),
+         emmap_test_lib:truncate(File, Size),
+         ?assertMatch({match, _}, re:run(await_words(Port), "^emmap counters: .*\\(truncated\\)$")),
+         ?assertEqual(1, status(Port)),
+         ok = file:delete(File)
+     end || Size <- [0, 100, 4096]].
+
+%% On stderr.
+await_words(Port) ->
+    case line(Port) of
+        <<"{", _/binary>> -> await_words(Port);
+        Words -> Words
+    end.
 
 await_names(Port, Old) ->
     case all(line(Port), "\"name\":\"(.)\"") of

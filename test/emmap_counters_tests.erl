@@ -285,7 +285,25 @@ a_cut_file_is_truncated() ->
          ?assertError({emmap, truncated}, call(Name, [C, 900 | Args])),
          ok = emmap_counters:add(C, 1, 1)
      end) || {Name, Args} <- calls(), Before <- [[], [1, 2]], Options <- [[], [padded], [{signed, false}]]],
+    [with_counters(What, [], fun(C, File) ->
+         truncate(File, Size),
+         [?assertEqual({Name, truncated}, {Name, of_all(Name, C)}) || _ <- [1, 2]]
+     end) || Name <- [info, names, to_map, prometheus, sync], What <- [3, [a, b, c]], Size <- [0, 100, 600, 4096]],
+    with_dir(fun(Dir) -> % of 2.1.3
+        File = new_file(Dir, "old", <<"EMMAP01\n", 3:64/little, 1:64/little, -2:64/little, 3:64/little>>),
+        C = open(File, 3),
+        truncate(File, 24),
+        [?assertEqual({Name, truncated}, {Name, of_all(Name, C)})
+         || Name <- [sync, info, names, to_map, prometheus]]
+    end),
     ok.
+
+of_all(Name, C) ->
+    try emmap_counters:Name(C) of
+        {error, Reason} -> Reason
+    catch
+        error:{emmap, Reason} -> Reason
+    end.
 
 %%--------------------------------------------------------------------------------- what opens
 

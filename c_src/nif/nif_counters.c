@@ -282,8 +282,6 @@ static ERL_NIF_TERM failed(ErlNifEnv *env, const struct op *op, const struct han
         return nif_badarg(env, 1, atoms.striped_);
     case EMMAP_E_SYNC_FAILED:
         return sync_failed(env, h);
-    case EMMAP_E_PAST_END: /* of a counter that there was: somebody has cut the file, and info has seen it */
-        return nif_error(env, EMMAP_E_TRUNCATED);
     default:
         return nif_error(env, rc);
     }
