@@ -206,8 +206,11 @@ close(C) ->
 sync(C) ->
     case emmap_nif:counters_sync(C) of
         {badarg, _, _} = Bad -> ?BADARG(Bad, [C]);
-        Result -> Result
+        Result -> tell_unlinked(C), Result
     end.
+
+tell_unlinked(C) ->
+    emmap_name:tell_lost(?MODULE, emmap_nif:counters_unlinked(C)).
 
 %%--------------------------------------------------------------------------------- one counter
 
@@ -283,11 +286,14 @@ allocate(C, Index, N) ->
 
 %% @doc What is known of them: `size' (how many), `memory' (bytes of the file), `max' and `min' (of a value), `file',
 %% `access', `names' (do they have any?), `signed', `padded', `striped', `simple' (a file of {@link
-%% emmap:open_counters/2}), `linked' (the file still has its name), `sync_error'.
+%% emmap:open_counters/2}), `linked' (the file still has its name; if it
+%% loses it, the log says so), `sync_error'.
 -spec info(counters()) -> info().
 info(C) ->
     case emmap_nif:counters_info(C) of
-        {ok, Info} -> Info;
+        {ok, #{linked := Linked} = Info} ->
+            Linked orelse tell_unlinked(C),
+            Info;
         ?FAILED([C])
     end.
 

@@ -7,6 +7,8 @@
 -import(emmap_test_lib, [with_dir/1, new_file/3, pattern/1, zeros/1, badarg/3, snapshot/1, truncate/2,
                          together/1, in_vm/1]).
 
+-import(emmap_queue_test_lib, [logged/1]).
+
 -export([a_cut_file_is_truncated/0, resident_calls_stay_on_their_scheduler/0]).
 
 -define(LEAST, -(1 bsl 63)).
@@ -271,6 +273,22 @@ after_close_they_say_closed_test() ->
          [?assertError({emmap, closed}, emmap_counters:Name(C)) || Name <- [info, names, to_map]],
          ?assertEqual({error, closed}, emmap_counters:sync(C))
      end) || {What, I} <- [{2, 2}, {[a, b], a}]].
+
+a_lost_name_is_told_once_test() ->
+    [with_counters([a], [], fun(C, File) ->
+         Tell = fun(F) ->
+                    {_, Logged} = logged(F),
+                    [Text || {warning, Text} <- Logged, string:find(Text, "has lost its name") =/= nomatch]
+                end,
+         ?assertEqual([], Tell(fun() -> ok = emmap_counters:sync(C), emmap_counters:info(C) end)),
+         ok = file:rename(File, File ++ ".moved"),
+         [Text] = Tell(fun() -> emmap_counters:First(C) end),
+         ?assertEqual([], Tell(fun() -> [emmap_counters:Name(C) || Name <- [info, sync, info]] end)),
+         ?assertMatch("emmap_counters: " ++ _, Text),
+         ?assertNotEqual(nomatch, string:find(Text, File)),
+         ok = file:rename(File ++ ".moved", File),
+         ?assertMatch(#{linked := true}, emmap_counters:info(C))
+     end) || First <- [sync, info]].
 
 a_cut_file_is_truncated_test_() ->
     {timeout, 120, fun() -> in_vm(fun ?MODULE:a_cut_file_is_truncated/0) end}.

@@ -12,6 +12,7 @@
 struct handle {
     struct emmap_counters *counters;
     bool is_unsigned, is_striped;
+    _Atomic bool told_unlinked;
     /* An atom that was looked up once is found by itself, in its slot: its term in the high half, the
      * counter's index in the low one; 0: nothing is here. A name never changes its counter, so an
      * entry is true as long as the handle is, and one word needs no lock. */
@@ -517,6 +518,14 @@ ERL_NIF_TERM nif_counters_info_1(ErlNifEnv *env, int argc, const ERL_NIF_TERM ar
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
         enif_make_map_put(env, map, pairs[i][0], pairs[i][1], &map);
     return nif_ok(env, map);
+}
+
+/* counters_unlinked(Handle) -> false | {true, Name}: once, of a file that has lost it */
+ERL_NIF_TERM nif_counters_unlinked_1(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)argc;
+    struct handle *h = get_handle(env, argv[0]);
+    if (!h) return nif_badarg(env, 1, atoms.no_counters_);
+    return nif_unlinked(env, h->counters->file, &h->told_unlinked);
 }
 
 /* counters_names(Handle) -> {ok, [{Name, Unit, Help, counter | gauge}]}: of counters without names [] */
