@@ -180,6 +180,13 @@ an_index_that_is_none_is_badarg_test() ->
          ?assertEqual(Before, snapshot(File))
      end) || What <- [2, [a, b]]].
 
+of_two_mistakes_the_first_is_told_test() ->
+    [with_counters(2, Options, fun(C, _) ->
+         [badarg(2, "there is no such counter", fun() -> call(Name, [C, Index | lists:map(fun(_) -> 1.0 end, Args)]) end)
+          || {Name, Args} <- changes(), Options =/= [striped] orelse lists:member(Name, [put, add, sub]),
+             Index <- [0, 3, -1, 1 bsl 64, foo]]
+     end) || Options <- [[], [{signed, false}], [striped]]].
+
 a_value_that_is_none_is_badarg_test() ->
     Never = [1.0, foo, "1", <<1:64>>, 1 bsl 100, -(1 bsl 100)],
     Signed = "not a signed integer of 64 bits",
@@ -193,9 +200,10 @@ a_value_that_is_none_is_badarg_test() ->
          [badarg(4, Words, fun() -> emmap_counters:compare_exchange(C, 1, 0, Bad) end)
           || Bad <- Bads ++ Never],
          [badarg(3, "not an integer of 64 bits", fun() -> emmap_counters:Name(C, 1, Bad) end)
-          || {Names, Beyond} <- [{[add, add_get], [?MOST_UNSIGNED + 1, ?LEAST - 1]},
-                                 {[sub, sub_get], [?MOST + 2, -?MOST_UNSIGNED - 1]}],
-             Name <- Names, Bad <- Beyond ++ Never],
+          || {Names, Beyond} <- [{[add, add_get], [?MOST_UNSIGNED + 1, ?LEAST - 1 | Never]},
+                                 {[sub, sub_get], [?MOST + 2, -?MOST_UNSIGNED - 1, 1.0, 1 bsl 100]}],
+             Name <- Names, Bad <- Beyond],
+         [?assertError(badarith, emmap_counters:Name(C, 1, Bad)) || Name <- [sub, sub_get], Bad <- [foo, "1", <<1:64>>]],
          [badarg(3, "not a positive integer of 64 bits", fun() -> emmap_counters:allocate(C, 1, Bad) end)
           || Bad <- [0, -1, ?MOST_UNSIGNED + 1 | Never]],
          ?assertEqual(Before, snapshot(File))
@@ -220,17 +228,18 @@ what_cannot_be_opened_is_badarg_test() ->
         end,
         [Try(1, "not a file name", [Bad, 1 | Rest]) || Bad <- [1, {}, self()], Rest <- [[], [[]]]],
         Try(1, "a file name cannot contain a NUL", ["a\0b", 1]),
-        [Try(2, "not a number of counters", [File, Bad | Rest])
-         || Bad <- [-1, 1 bsl 64, 1.0, foo, <<"a">>, {a, #{}}, #{}, [a | b]], Rest <- [[], [[]]]],
+        [Try(2, "not a number of counters, or a list of names", [File, Bad | Rest])
+         || Bad <- [-1, 1 bsl 64, 1.0, foo, <<"a">>, "a", {a, #{}}, #{}, [a | b]], Rest <- [[], [[]]]],
         [Try(2, "not a name, of 1 to 255 bytes", [File, [a, Bad]])
          || Bad <- [1, "", <<>>, '', 1.0, {1, #{}}, {b, 1}, {b, []}, {b, b, b}, <<255>>, <<"a", 0>>, "a\0b",
                     [16#D800], [-1], lists:duplicate(256, $x), list_to_atom(lists:duplicate(128, 16#e4)),
-                    {lists:duplicate(128, 16#e4), #{}}]],
+                    {lists:duplicate(128, 16#e4), #{}}, ["a", <<"b">>], [<<"b">>], ["b"], [$b | <<"c">>]]],
         [Try(2, "the name a is given twice", [File, Twice])
          || Twice <- [[a, b, a], [a, "a"], [<<"a">>, {a, #{}}]]],
         [Try(2, "the value is impossible in {" ++ Word, [File, [{a, Map}]])
          || {Word, Map} <- [{"help", #{help => lists:duplicate(624, $x)}}, {"help", #{help => 1}},
                             {"unit", #{unit => lists:duplicate(64, $x)}}, {"unit", #{unit => <<0>>}},
+                            {"help", #{help => undefined}}, {"unit", #{unit => none}}, {"unit", #{unit => ''}},
                             {"kind", #{kind => timer}}]],
         Try(2, "unknown option {labels,[]}", [File, [{a, #{labels => []}}]]),
         [Try(3, "unknown option", [File, 1, [Bad]]) || Bad <- [foo, {foo, 1}, 1, {a, b, c}, "read"]],

@@ -354,8 +354,9 @@ struct emmap_counters_options {
     uint32_t flags;
     uint32_t mode;  /* of a new file, under the umask; 0: 0600 */
     uint64_t count; /* 0: an existing file with whatever it has */
-    /* count of them: a file with names. Those of an existing file must all be among them; it gets the
-     * others. NULL: a file without. */
+    /* count of them: a file with names. Those of an existing file must all be among them, in any order: they
+     * keep their numbers, units, helps and types, whatever is given here (emmap_counters_find, _name). It gets
+     * the others. NULL: a file without. */
     const struct emmap_counter *counters;
 };
 

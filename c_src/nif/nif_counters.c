@@ -345,6 +345,16 @@ static ALWAYS_INLINE bool get_operands(ErlNifEnv *env, const struct op *op,
     return false;
 }
 
+/* Of two mistakes the first is told, and a number may be none of a counter: always false. */
+static __attribute__((noinline)) bool bad_index(ErlNifEnv *env, const struct op *op, bool wait,
+                                                const struct call *call, ERL_NIF_TERM *other) {
+    struct word_call look = {.op = WORD_LOAD};
+    const int rc = counters_word(call->h->counters, wait, call->i, &look);
+    if (rc == -EDOM) *other = failed(env, op, call->h, rc);
+    if (rc == -EAGAIN && !wait) *other = atoms.undefined_;
+    return false;
+}
+
 /* false: the answer is in *other; undefined: to find the name would be to wait. */
 static bool decode(ErlNifEnv *env, const struct op *op, bool wait, const ERL_NIF_TERM argv[],
                    struct call *call, ERL_NIF_TERM *other) {
@@ -354,7 +364,7 @@ static bool decode(ErlNifEnv *env, const struct op *op, bool wait, const ERL_NIF
     const int rc = get_index(env, call->h, wait, argv[1], &call->i);
     if (rc == -EAGAIN && !wait) return *other = atoms.undefined_, false;
     if (rc) return *other = failed(env, op, call->h, rc), false;
-    return get_operands(env, op, argv, call, other);
+    return get_operands(env, op, argv, call, other) || bad_index(env, op, wait, call, other);
 }
 
 static ALWAYS_INLINE ERL_NIF_TERM make_value(ErlNifEnv *env, const struct handle *h,
