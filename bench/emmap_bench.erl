@@ -23,6 +23,10 @@ main() ->
     [Which | Args] = init:get_plain_arguments(),
     Options = options(Args, #{quick => false, work => os:getenv("BENCH_WORK"),
                               out => os:getenv("BENCH_OUT")}),
+    case maps:keys(maps:without(known(Which), maps:with([size, line, only], Options))) of
+        [] -> ok;
+        [Option | _] -> refuse("~ts has no option --~ts.", [Which, Option])
+    end,
     try
         case Which of
             "file" -> emmap_bench_file:run(Options);
@@ -36,6 +40,10 @@ main() ->
             io:format(standard_error, "bench ~ts: ~p ~p~n~p~n", [Which, Class, Reason, Stack]),
             halt(1)
     end.
+
+known("scheduler") -> [size, line, only];
+known("queue") -> [size, only];
+known(_) -> [].
 
 options([], Options) -> Options;
 options(["--quick" | Args], Options) -> options(Args, Options#{quick := true});
@@ -58,8 +66,10 @@ unit("M", _) -> 1 bsl 20;
 unit("G", _) -> 1 bsl 30;
 unit(_, Text) -> usage(Text).
 
-usage(Arg) ->
-    io:format(standard_error, "bench: what is '~ts'? See bench --help~n", [Arg]),
+usage(Arg) -> refuse("what is '~ts'?", [Arg]).
+
+refuse(Format, Args) ->
+    io:format(standard_error, "bench: " ++ Format ++ " See bench --help~n", Args),
     halt(2).
 
 -spec progress(io:format(), [term()]) -> ok.

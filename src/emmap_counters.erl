@@ -45,8 +45,9 @@
 -type named() :: name() | {name(), #{help => unicode:chardata(), unit => unicode:chardata(),
                                      kind => counter | gauge}}.
 %% What others are told about it: `kind' is gauge unless given (a counter is never lowered); `help' is at most 623 bytes
-%% of UTF-8, `unit' 63.
--type option() :: read | padded | striped | force | {mode, non_neg_integer()}
+%% of UTF-8, `unit' 63. They are kept as given when the counter was added to the file: of one that it has already they are
+%% checked, and ignored.
+-type option() :: read | padded | striped | force | {mode, pos_integer()}
                 | {signed | read | padded | striped | force, boolean()}.
 %% <ul>
 %% <li>`{signed, boolean()}' (true): of 64 bits each.</li>
@@ -92,7 +93,11 @@ open(File, What) ->
 %% @doc Opens a file of `N' counters, or of those with these names, and makes it if it is missing. `0' or `[]': an
 %% existing file with whatever it has.
 %%
-%% A file that has fewer gets the others, behind its own, while others use it. `{error, Reason}': `differs' (it has
+%% A file that has fewer gets the others, behind its own, while others use it. Names may come in another order than
+%% the file has them: the numbers of counters are those of the file, in the order of {@link names/1}, and unit, help and
+%% kind those that each was added with, whatever is given now.
+%%
+%% `{error, Reason}': `differs' (it has
 %% more, other names, or was made with other options), `foreign' (a file of another kind), `corrupt', `enoent',
 %% `eacces', ...; it is left as it was. With `read' no file is made.
 -spec open(file:name_all(), non_neg_integer() | [named()], [option()]) ->
@@ -142,9 +147,9 @@ option(_, _) -> unknown.
 
 %% What the native call takes: a count, or {Name, Unit, Help, Kind} of each.
 asked([]) -> {ok, 0};
-asked([_ | _] = List) -> asked(List, #{}, []);
+asked([First | _] = List) when not is_integer(First) -> asked(List, #{}, []); % else a string, one name
 asked(N) when is_integer(N), N >= 0, N < 1 bsl 64 -> {ok, N};
-asked(_) -> {error, not_a_count}.
+asked(_) -> {error, not_asked}.
 
 asked([], _Seen, Asked) ->
     {ok, lists:reverse(Asked)};
@@ -155,10 +160,10 @@ asked([One | Rest], Seen, Asked) ->
         {Name, _, _, _} = Named -> asked(Rest, Seen#{Name => true}, [Named | Asked])
     end;
 asked(_, _Seen, _Asked) ->
-    {error, not_a_count}.
+    {error, not_asked}.
 
 named({Name, #{} = About} = Named) ->
-    Texts = [text(Name, 255), text(maps:get(unit, About, ""), 63), text(maps:get(help, About, ""), 623)],
+    Texts = [name(Name), text(maps:get(unit, About, ""), 63), text(maps:get(help, About, ""), 623)],
     Kind = maps:get(kind, About, gauge),
     case {maps:to_list(maps:without([unit, help, kind], About)), Texts} of
         {[Other | _], _} -> {error, {option, Other}};
@@ -176,9 +181,18 @@ named(Name) ->
 named_only({error, _}, Name) -> {error, {not_a_counter, Name}};
 named_only(Named, _Name) -> Named.
 
+%% What a call finds it by.
+name(Atom) when is_atom(Atom) -> text(atom_to_binary(Atom), 255);
+name(Name) ->
+    case is_binary(Name) orelse is_flat(Name) of
+        true -> text(Name, 255);
+        false -> error
+    end.
+
+is_flat([C | Rest]) when is_integer(C) -> is_flat(Rest);
+is_flat(Rest) -> Rest =:= [].
+
 %% UTF-8 without zeros.
-text(Atom, Most) when is_atom(Atom) ->
-    text(atom_to_binary(Atom), Most);
 text(Text, Most) when is_binary(Text); is_list(Text) ->
     try unicode:characters_to_binary(Text) of
         Utf8 when is_binary(Utf8), byte_size(Utf8) =< Most ->
@@ -206,8 +220,11 @@ close(C) ->
 sync(C) ->
     case emmap_nif:counters_sync(C) of
         {badarg, _, _} = Bad -> ?BADARG(Bad, [C]);
-        Result -> Result
+        Result -> tell_unlinked(C), Result
     end.
+
+tell_unlinked(C) ->
+    emmap_name:tell_lost(?MODULE, emmap_nif:counters_unlinked(C)).
 
 %%--------------------------------------------------------------------------------- one counter
 
@@ -226,13 +243,14 @@ put(C, Index, Value) ->
 add(C, Index, By) ->
     ?OK(emmap_nif:counters_add(C, Index, By), [C, Index, By]).
 
-%% As OTP has it: what can be subtracted is what can be added, negated.
--define(NEGATED(By), if is_integer(By) -> -By; true -> By end).
-
 %% @doc Subtracts.
 -spec sub(counters(), index(), integer()) -> ok.
 sub(C, Index, By) ->
-    ?OK(emmap_nif:counters_add(C, Index, ?NEGATED(By)), [C, Index, By]).
+    ?OK(emmap_nif:counters_add(C, Index, negated(By, [C, Index, By])), [C, Index, By]).
+
+%% As OTP has it: what can be subtracted is what can be added, negated; and what cannot be negated is badarith.
+negated(By, _Args) when is_number(By) -> -By;
+negated(_By, Args) -> error(badarith, Args, emmap_error:info({badarg, 3, not_64_bits})).
 
 %% @doc Adds; answers what it is then.
 -spec add_get(counters(), index(), integer()) -> integer().
@@ -242,7 +260,7 @@ add_get(C, Index, By) ->
 %% @doc Subtracts; answers what it is then.
 -spec sub_get(counters(), index(), integer()) -> integer().
 sub_get(C, Index, By) ->
-    ?VALUE(emmap_nif:counters_add_get(C, Index, ?NEGATED(By)), [C, Index, By]).
+    ?VALUE(emmap_nif:counters_add_get(C, Index, negated(By, [C, Index, By])), [C, Index, By]).
 
 %% @doc Sets it; answers what it was before.
 -spec exchange(counters(), index(), integer()) -> integer().
@@ -283,11 +301,14 @@ allocate(C, Index, N) ->
 
 %% @doc What is known of them: `size' (how many), `memory' (bytes of the file), `max' and `min' (of a value), `file',
 %% `access', `names' (do they have any?), `signed', `padded', `striped', `simple' (a file of {@link
-%% emmap:open_counters/2}), `linked' (the file still has its name), `sync_error'.
+%% emmap:open_counters/2}), `linked' (the file still has its name; if it
+%% loses it, the log says so), `sync_error'.
 -spec info(counters()) -> info().
 info(C) ->
     case emmap_nif:counters_info(C) of
-        {ok, Info} -> Info;
+        {ok, #{linked := Linked} = Info} ->
+            Linked orelse tell_unlinked(C),
+            Info;
         ?FAILED([C])
     end.
 

@@ -12,7 +12,7 @@ info({badarg, Arg, Why}) ->
 
 %% @doc Called by the shell and by `erl_error'.
 -spec format_error(term(), list()) -> #{pos_integer() | general | reason => unicode:chardata()}.
-format_error(badarg, [{_Module, _Function, _Args, Info} | _]) ->
+format_error(Reason, [{_Module, _Function, _Args, Info} | _]) when Reason =:= badarg; Reason =:= badarith ->
     #{cause := Cause} = proplists:get_value(error_info, Info, #{cause => #{}}),
     maps:map(fun(_Arg, Why) -> words(Why) end, Cause);
 format_error(_Reason, _Stack) ->
@@ -32,6 +32,7 @@ words(not_an_integer) -> "not an integer";
 words(not_a_list) -> "not a proper list of options";
 words(not_64_bits) -> "not an integer of 64 bits";
 words(not_a_count) -> "not a number of counters";
+words(not_asked) -> "not a number of counters, or a list of names";
 words(not_a_position) -> "not a position";
 words(not_counters) -> "not what open_counters answers";
 words(no_counter) -> "there is no such counter";

@@ -2,7 +2,7 @@
 %% @doc Names of files, as the `file' module has them.
 -module(emmap_name).
 
--export([native/1]).
+-export([native/1, tell_lost/2]).
 
 %% @doc The bytes that the file system knows it by.
 -spec native(term()) -> binary() | error.
@@ -23,3 +23,12 @@ native(_) ->
 characters(Atom) when is_atom(Atom) -> atom_to_list(Atom);
 characters(Char) when is_integer(Char) -> Char;
 characters(List) when is_list(List) -> lists:map(fun characters/1, List).
+
+%% @doc For a store that looks whether its file has lost its name, with what its native call has answered: that
+%% is once for each handle.
+-spec tell_lost(module(), false | {true, binary()}) -> ok.
+tell_lost(_Module, false) ->
+    ok;
+tell_lost(Module, {true, Name}) ->
+    logger:warning("~ts: ~ts has lost its name; what is in it ends with its last handle, if it has no other",
+                   [Module, Name]).

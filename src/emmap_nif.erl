@@ -18,7 +18,7 @@
          counters_open/4, counters_close/1, counters_get/2, counters_put/3, counters_add/3,
          counters_add_get/3, counters_exchange/3, counters_max/3, counters_min/3,
          counters_compare_exchange/4, counters_allocate/3, counters_sync/1, counters_info/1,
-         counters_names/1, counters_text/1]).
+         counters_unlinked/1, counters_names/1, counters_text/1]).
 -export_type([handle/0, badarg/0]).
 
 -nifs([file_open/4, file_close/1, file_resize/2, file_pread/3, file_pwrite/3, file_flush/1,
@@ -37,7 +37,7 @@
        counters_open/4, counters_close/1, counters_get/2, counters_put/3, counters_add/3,
        counters_add_get/3, counters_exchange/3, counters_max/3, counters_min/3,
        counters_compare_exchange/4, counters_allocate/3, counters_sync/1, counters_info/1,
-       counters_names/1, counters_text/1]).
+       counters_unlinked/1, counters_names/1, counters_text/1]).
 -on_load(init/0).
 
 -type handle() :: reference().
@@ -316,6 +316,9 @@ counters_sync(_Handle) -> erlang:nif_error(not_loaded).
 
 -spec counters_info(term()) -> {ok, emmap_counters:info()} | failed().
 counters_info(_Handle) -> erlang:nif_error(not_loaded).
+
+-spec counters_unlinked(term()) -> false | {true, binary()} | badarg().
+counters_unlinked(_Handle) -> erlang:nif_error(not_loaded).
 
 -spec counters_names(term()) ->
     {ok, [{binary(), binary(), binary(), counter | gauge}]} | failed().

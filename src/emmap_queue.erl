@@ -258,15 +258,8 @@ flush(Q) -> ?NO_QUEUE([Q]).
 sync(?IS_QUEUE(H) = Q) -> _ = tell_unlinked(H), sync_pushed(Q);
 sync(Q) -> ?NO_QUEUE([Q]).
 
-%% Once for each handle.
 tell_unlinked(H) ->
-    case emmap_nif:queue_unlinked(H) of
-        {true, Name} ->
-            logger:warning("emmap_queue: ~ts has lost its name; what is in the queue ends with its last"
-                           " handle, if it has no other", [Name]);
-        false ->
-            ok
-    end.
+    emmap_name:tell_lost(?MODULE, emmap_nif:queue_unlinked(H)).
 
 %% @doc Changes a queue in use: `#{max_size => Bytes | infinity}'. What is in it stays, even if it is more.
 %% `{error, fixed_size}': it was made so.

@@ -21,6 +21,8 @@ command_test_() ->
                   {the_text_is_that_of_prometheus, fun the_text_is_that_of_prometheus/2},
                   {a_watch_tells_the_change_a_second, fun a_watch_tells_the_change_a_second/2},
                   {a_watch_shows_added_counters, fun a_watch_shows_added_counters/2},
+                  {a_watch_follows_the_name, fun a_watch_follows_the_name/2},
+                  {a_cut_in_a_watch_is_damage, fun a_cut_in_a_watch_is_damage/2},
                   {an_interrupt_ends_a_watch_well, fun an_interrupt_ends_a_watch_well/2},
                   {who_reads_no_further_hears_no_complaint, fun who_reads_no_further_hears_no_complaint/2},
                   {info_knows_counters, fun info_knows_counters/2},
@@ -68,13 +70,21 @@ simple_counters_are_shown_too(Command, Dir) ->
 what_a_terminal_would_obey_is_escaped(Command, Dir) ->
     File = file_of(Dir, [{<<"a\e[1m">>, #{help => <<127, "b", 194, 155, "\t">>}}], [], [1]),
     ?assertEqual({0, ["counter     value  help", "a\\u001b[1m      1  \\u007fb\\u009b\\u0009"]},
-                 run(Command, ["counters", File])).
+                 run(Command, ["counters", File])),
+    %% What sets the text behind it in another order.
+    Turns = [16#61C, 16#200E, 16#200F] ++ lists:seq(16#202A, 16#202E) ++ lists:seq(16#2066, 16#2069),
+    Shown = lists:flatten([io_lib:format("\\u~4.16.0b", [C]) || C <- Turns]),
+    Other = filename:join(Dir, "turns"),
+    {ok, C} = emmap_counters:open(Other, [Turns ++ [16#202F, 16#2065, 16#206A]], []),
+    ok = emmap_counters:close(C),
+    {0, [_, Row]} = run(Command, ["counters", Other]),
+    ?assertEqual(Shown ++ [16#202F, 16#2065, 16#206A], hd(string:split(Row, "  "))).
 
 json_is_one_object(Command, Dir) ->
     File = file_of(Dir, names(), [], [5, 6, -4]),
     {0, [Json]} = run(Command, ["counters", "--json", File]),
     ?assertMatch({match, _},
-                 re:run(Json, ["^{\"file\":\".*counters\",\"time_ms\":\\d+,\"signed\":true,\"counters\":\\["
+                 re:run(Json, ["^{\"file\":\".*counters\",\"time_ms\":\\d+,\"signed\":true,\"linked\":true,\"counters\":\\["
                                "{\"index\":1,\"name\":\"requests\",\"type\":\"counter\",\"unit\":\"\","
                                "\"help\":\"Requests answered\\.\",\"value\":5},"
                                "{\"index\":2,\"name\":\"wait\",\"type\":\"counter\",\"unit\":\"seconds\","
@@ -85,7 +95,7 @@ json_is_one_object(Command, Dir) ->
     {ok, C} = emmap_counters:open(Without, 1, [{signed, false}]),
     ok = emmap_counters:put(C, 1, (1 bsl 64) - 1),
     {0, [Short]} = run(Command, ["counters", Without, "--json"]),
-    ?assertMatch({match, _}, re:run(Short, "\"signed\":false,\"counters\":\\["
+    ?assertMatch({match, _}, re:run(Short, "\"signed\":false,\"linked\":true,\"counters\":\\["
                                            "{\"index\":1,\"value\":18446744073709551615}\\]}$")).
 
 the_text_is_that_of_prometheus(Command, Dir) ->
@@ -150,6 +160,64 @@ a_watch_shows_added_counters(Command, Dir) ->
     ?assertEqual([["a"], ["b"]], await_names(Port, [["a"]])),
     interrupt(Port),
     ?assertEqual(0, last_status(Port)).
+
+a_watch_follows_the_name(Command, Dir) ->
+    File = file_of(Dir, [a], [], [7]),
+    Port = watch(Command, ["--json", "--watch", "0.02", File]),
+    Kept = "\"linked\":true,.*\"name\":\"a\".*\"value\":7",
+    ?assertMatch({match, _}, re:run(line(Port), Kept)),
+    ok = file:rename(File, File ++ ".moved"),
+    ?assertMatch({match, _}, re:run(await_words(Port), "has lost its name")),
+    ?assertMatch({match, _}, re:run(line(Port), "\"linked\":false,.*\"name\":\"a\".*\"value\":7")),
+    ok = file:rename(file_of(other(Dir), [a], [], [3]), File ++ ".other"),
+    ok = file:rename(File ++ ".other", File),
+    ?assertMatch({match, _}, re:run(await_words(Port), "another file has its name")),
+    Again = line(Port),
+    ?assertMatch({match, _}, re:run(Again, "\"linked\":true,.*\"name\":\"a\".*\"value\":3")),
+    ok = file:write_file(File ++ ".plain", <<"no counters">>),
+    ok = file:rename(File ++ ".plain", File),
+    ?assertMatch({match, _}, re:run(await_words(Port), "has lost its name")),
+    ?assertMatch({match, _}, re:run(line(Port), "\"linked\":false,.*\"value\":3")),
+    interrupt(Port),
+    ?assertEqual(0, last_status(Port)),
+    %% The first look at another file has no change a second.
+    _ = file:delete(File),
+    _ = file_of(Dir, [a], [], [1]),
+    Table = watch(Command, ["--watch", "0.02", File]),
+    _ = await(Table, "^a +1 +0$"),
+    ok = file:rename(file_of(other(Dir), [a], [], [900]), File),
+    _ = await(Table, "^a +900 +-$"),
+    interrupt(Table).
+
+other(Dir) ->
+    Other = filename:join(Dir, "other"),
+    ok = filelib:ensure_path(Other),
+    Other.
+
+await(Port, Pattern) ->
+    Line = line(Port),
+    case re:run(Line, Pattern) of
+        nomatch -> await(Port, Pattern);
+        _ -> Line
+    end.
+
+a_cut_in_a_watch_is_damage(Command, Dir) ->
+    [begin
+         File = file_of(Dir, names(), [], [1]),
+         Port = watch(Command, ["--json", "--watch", "0.02", File]),
+         <<"{", _/binary>> = line(Port),
+         emmap_test_lib:truncate(File, Size),
+         ?assertMatch({match, _}, re:run(await_words(Port), "^emmap counters: .*\\(truncated\\)$")),
+         ?assertEqual(1, status(Port)),
+         ok = file:delete(File)
+     end || Size <- [0, 100, 4096]].
+
+%% On stderr.
+await_words(Port) ->
+    case line(Port) of
+        <<"{", _/binary>> -> await_words(Port);
+        Words -> Words
+    end.
 
 await_names(Port, Old) ->
     case all(line(Port), "\"name\":\"(.)\"") of

@@ -236,7 +236,9 @@ a_wrong_command_line_is_2(Command, Dir) ->
     File = queue_of(Dir, [1]),
     [?assertMatch({2, [_ | _]}, run(Command, Args))
      || Args <- [[], ["nothing"], ["verify"], ["dump"], ["info"], ["verify", "--wrong", File],
-                 ["dump", "--wrong", File], ["dump", File, File], ["dump", "--limit"]]].
+                 ["dump", "--wrong", File], ["dump", File, File], ["dump", "--limit"]]],
+    [?assertMatch({2, [{1, _}]}, {Status, [{string:str(Line, "emmap " ++ Name ++ ": "), Line} || Line <- Lines]})
+     || Name <- ["info", "verify", "dump", "counters"], {Status, Lines} <- [run(Command, [Name, "--wrong", File])]].
 
 each_command_has_help(Command, _Dir) ->
     {0, Help} = run(Command, ["--help"]),

@@ -153,8 +153,7 @@ same(Call, Otp, Ours) -> error({differ, Call, {otp, Otp}, {ours, Ours}}).
 
 answer(Fun) ->
     try {answer, Fun()}
-    catch error:Reason when Reason =:= badarith -> {raised, badarg}; % of OTP's sub
-          error:Reason -> {raised, Reason}
+    catch error:Reason -> {raised, Reason}
     end.
 
 all_values({Module, Ref}) ->
@@ -164,6 +163,8 @@ all_values({Module, Ref}) ->
 otp(allocate, {counters, _}, Ix, [N]) ->
     _ = is_integer(Ix) andalso is_integer(N) andalso N > 0 andalso N =< ?MOST_UNSIGNED orelse error(badarg),
     error({emmap, enotsup});
+otp(sub_get, {counters, _}, _, [Value]) when not is_number(Value) ->
+    error(badarith);
 otp(Name, {counters, Ref}, Ix, Args) ->
     case lists:member(Name, [get, put, add, sub]) of
         true -> apply(counters, Name, [Ref, Ix | Args]);

@@ -7,6 +7,8 @@
 -import(emmap_test_lib, [with_dir/1, new_file/3, pattern/1, zeros/1, badarg/3, snapshot/1, truncate/2,
                          together/1, in_vm/1]).
 
+-import(emmap_queue_test_lib, [logged/1]).
+
 -export([a_cut_file_is_truncated/0, resident_calls_stay_on_their_scheduler/0]).
 
 -define(LEAST, -(1 bsl 63)).
@@ -178,6 +180,13 @@ an_index_that_is_none_is_badarg_test() ->
          ?assertEqual(Before, snapshot(File))
      end) || What <- [2, [a, b]]].
 
+of_two_mistakes_the_first_is_told_test() ->
+    [with_counters(2, Options, fun(C, _) ->
+         [badarg(2, "there is no such counter", fun() -> call(Name, [C, Index | lists:map(fun(_) -> 1.0 end, Args)]) end)
+          || {Name, Args} <- changes(), Options =/= [striped] orelse lists:member(Name, [put, add, sub]),
+             Index <- [0, 3, -1, 1 bsl 64, foo]]
+     end) || Options <- [[], [{signed, false}], [striped]]].
+
 a_value_that_is_none_is_badarg_test() ->
     Never = [1.0, foo, "1", <<1:64>>, 1 bsl 100, -(1 bsl 100)],
     Signed = "not a signed integer of 64 bits",
@@ -191,9 +200,10 @@ a_value_that_is_none_is_badarg_test() ->
          [badarg(4, Words, fun() -> emmap_counters:compare_exchange(C, 1, 0, Bad) end)
           || Bad <- Bads ++ Never],
          [badarg(3, "not an integer of 64 bits", fun() -> emmap_counters:Name(C, 1, Bad) end)
-          || {Names, Beyond} <- [{[add, add_get], [?MOST_UNSIGNED + 1, ?LEAST - 1]},
-                                 {[sub, sub_get], [?MOST + 2, -?MOST_UNSIGNED - 1]}],
-             Name <- Names, Bad <- Beyond ++ Never],
+          || {Names, Beyond} <- [{[add, add_get], [?MOST_UNSIGNED + 1, ?LEAST - 1 | Never]},
+                                 {[sub, sub_get], [?MOST + 2, -?MOST_UNSIGNED - 1, 1.0, 1 bsl 100]}],
+             Name <- Names, Bad <- Beyond],
+         [?assertError(badarith, emmap_counters:Name(C, 1, Bad)) || Name <- [sub, sub_get], Bad <- [foo, "1", <<1:64>>]],
          [badarg(3, "not a positive integer of 64 bits", fun() -> emmap_counters:allocate(C, 1, Bad) end)
           || Bad <- [0, -1, ?MOST_UNSIGNED + 1 | Never]],
          ?assertEqual(Before, snapshot(File))
@@ -218,17 +228,18 @@ what_cannot_be_opened_is_badarg_test() ->
         end,
         [Try(1, "not a file name", [Bad, 1 | Rest]) || Bad <- [1, {}, self()], Rest <- [[], [[]]]],
         Try(1, "a file name cannot contain a NUL", ["a\0b", 1]),
-        [Try(2, "not a number of counters", [File, Bad | Rest])
-         || Bad <- [-1, 1 bsl 64, 1.0, foo, <<"a">>, {a, #{}}, #{}, [a | b]], Rest <- [[], [[]]]],
+        [Try(2, "not a number of counters, or a list of names", [File, Bad | Rest])
+         || Bad <- [-1, 1 bsl 64, 1.0, foo, <<"a">>, "a", {a, #{}}, #{}, [a | b]], Rest <- [[], [[]]]],
         [Try(2, "not a name, of 1 to 255 bytes", [File, [a, Bad]])
          || Bad <- [1, "", <<>>, '', 1.0, {1, #{}}, {b, 1}, {b, []}, {b, b, b}, <<255>>, <<"a", 0>>, "a\0b",
                     [16#D800], [-1], lists:duplicate(256, $x), list_to_atom(lists:duplicate(128, 16#e4)),
-                    {lists:duplicate(128, 16#e4), #{}}]],
+                    {lists:duplicate(128, 16#e4), #{}}, ["a", <<"b">>], [<<"b">>], ["b"], [$b | <<"c">>]]],
         [Try(2, "the name a is given twice", [File, Twice])
          || Twice <- [[a, b, a], [a, "a"], [<<"a">>, {a, #{}}]]],
         [Try(2, "the value is impossible in {" ++ Word, [File, [{a, Map}]])
          || {Word, Map} <- [{"help", #{help => lists:duplicate(624, $x)}}, {"help", #{help => 1}},
                             {"unit", #{unit => lists:duplicate(64, $x)}}, {"unit", #{unit => <<0>>}},
+                            {"help", #{help => undefined}}, {"unit", #{unit => none}}, {"unit", #{unit => ''}},
                             {"kind", #{kind => timer}}]],
         Try(2, "unknown option {labels,[]}", [File, [{a, #{labels => []}}]]),
         [Try(3, "unknown option", [File, 1, [Bad]]) || Bad <- [foo, {foo, 1}, 1, {a, b, c}, "read"]],
@@ -272,6 +283,22 @@ after_close_they_say_closed_test() ->
          ?assertEqual({error, closed}, emmap_counters:sync(C))
      end) || {What, I} <- [{2, 2}, {[a, b], a}]].
 
+a_lost_name_is_told_once_test() ->
+    [with_counters([a], [], fun(C, File) ->
+         Tell = fun(F) ->
+                    {_, Logged} = logged(F),
+                    [Text || {warning, Text} <- Logged, string:find(Text, "has lost its name") =/= nomatch]
+                end,
+         ?assertEqual([], Tell(fun() -> ok = emmap_counters:sync(C), emmap_counters:info(C) end)),
+         ok = file:rename(File, File ++ ".moved"),
+         [Text] = Tell(fun() -> emmap_counters:First(C) end),
+         ?assertEqual([], Tell(fun() -> [emmap_counters:Name(C) || Name <- [info, sync, info]] end)),
+         ?assertMatch("emmap_counters: " ++ _, Text),
+         ?assertNotEqual(nomatch, string:find(Text, File)),
+         ok = file:rename(File ++ ".moved", File),
+         ?assertMatch(#{linked := true}, emmap_counters:info(C))
+     end) || First <- [sync, info]].
+
 a_cut_file_is_truncated_test_() ->
     {timeout, 120, fun() -> in_vm(fun ?MODULE:a_cut_file_is_truncated/0) end}.
 
@@ -285,7 +312,25 @@ a_cut_file_is_truncated() ->
          ?assertError({emmap, truncated}, call(Name, [C, 900 | Args])),
          ok = emmap_counters:add(C, 1, 1)
      end) || {Name, Args} <- calls(), Before <- [[], [1, 2]], Options <- [[], [padded], [{signed, false}]]],
+    [with_counters(What, [], fun(C, File) ->
+         truncate(File, Size),
+         [?assertEqual({Name, truncated}, {Name, of_all(Name, C)}) || _ <- [1, 2]]
+     end) || Name <- [info, names, to_map, prometheus, sync], What <- [3, [a, b, c]], Size <- [0, 100, 600, 4096]],
+    with_dir(fun(Dir) -> % of 2.1.3
+        File = new_file(Dir, "old", <<"EMMAP01\n", 3:64/little, 1:64/little, -2:64/little, 3:64/little>>),
+        C = open(File, 3),
+        truncate(File, 24),
+        [?assertEqual({Name, truncated}, {Name, of_all(Name, C)})
+         || Name <- [sync, info, names, to_map, prometheus]]
+    end),
     ok.
+
+of_all(Name, C) ->
+    try emmap_counters:Name(C) of
+        {error, Reason} -> Reason
+    catch
+        error:{emmap, Reason} -> Reason
+    end.
 
 %%--------------------------------------------------------------------------------- what opens
 

@@ -44,7 +44,7 @@ what_is_no_open_handle_is_refused_test() ->
          || Bad <- [make_ref(), 1, {}]]
     end).
 
-%% Also after a change, over one connection after the other.
+%% Also after a change, over one connection after the other; and after the file was damaged, and is there again.
 the_example_serves_them_test_() ->
     {timeout, 60, fun() -> with_dir(fun served/1) end}.
 
@@ -63,7 +63,13 @@ served(Dir) ->
              ?assertEqual("text/plain; version=0.0.4; charset=utf-8", proplists:get_value("content-type", Head)),
              ?assertEqual("# HELP requests_total Answered.\n# TYPE requests_total counter\nrequests_total "
                           ++ integer_to_list(N) ++ "\n", Body)
-         end || N <- [0, 17]]
+         end || N <- [0, 17]],
+        {ok, Whole} = file:read_file(File),
+        emmap_test_lib:truncate(File, 0),
+        ?assertMatch({ok, {{_, 500, _}, _, _}}, httpc:request(get, {Url, []}, [{timeout, 20000}], [])),
+        ok = file:write_file(File ++ ".new", Whole),
+        ok = file:rename(File ++ ".new", File),
+        ?assertMatch({ok, {{_, 200, _}, _, _}}, httpc:request(get, {Url, []}, [{timeout, 20000}], []))
     after
         ok = inets:stop(httpd, Server)
     end.

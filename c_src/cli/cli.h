@@ -9,7 +9,7 @@
 /* What the command answers to the shell; of several files the worst. */
 enum cli_status { CLI_OK = 0, CLI_DAMAGED = 1, CLI_FAILED = 2, CLI_USAGE = 2 };
 
-/* argv[0] is the command's name. */
+/* argv[0] is `emmap COMMAND`. */
 enum cli_status cli_info(int argc, char **argv);
 enum cli_status cli_verify(int argc, char **argv);
 enum cli_status cli_dump(int argc, char **argv);

@@ -17,7 +17,8 @@ struct watch {
     struct emmap_counters *counters;
     struct emmap_counters_info info;
     const char *path;
-    bool json, watches;
+    bool json, watches, redraws; /* redraws: each look clears the terminal */
+    const char *note, *told;     /* what is to be said of the file's name; what was said last */
     /* The values of this look; of the one before, of which there may be less. */
     int64_t *value, *before;
     uint64_t room, before_count;
@@ -41,8 +42,38 @@ static int make_room(struct watch *w) {
     return 0;
 }
 
+static const struct emmap_counters_options to_look = {.flags = EMMAP_COUNTERS_READ |
+                                                               EMMAP_COUNTERS_FORCE};
+
+/* Whose file has lost its name goes on with the one that has it now, if those are counters. */
+static int follow(struct watch *w) {
+    struct emmap_counters *other;
+    w->note = NULL;
+    if (w->info.linked || !w->watches) return 0;
+    if (emmap_counters_open(&other, w->path, &to_look) != 0) {
+        w->note = "it has lost its name, and there are no other counters: it is still shown";
+        return 0;
+    }
+    emmap_counters_free(w->counters);
+    w->counters = other;
+    w->before_count = 0;
+    w->note = "another file has its name: that is shown from now on";
+    w->told = NULL;
+    return emmap_counters_info(other, &w->info);
+}
+
+/* Once; where the screen is cleared, as long as it is so. */
+static void tell(struct watch *w) {
+    if (w->note && (w->redraws || w->note != w->told)) {
+        fflush(stdout);
+        fprintf(stderr, "emmap counters: %s: %s\n", w->path, w->note);
+    }
+    w->told = w->note;
+}
+
 static int look(struct watch *w) {
     int rc = emmap_counters_info(w->counters, &w->info);
+    if (rc == 0) rc = follow(w);
     if (rc == 0) rc = make_room(w);
     clock_gettime(CLOCK_MONOTONIC, &w->at);
     timespec_get(&w->time, TIME_UTC);
@@ -74,6 +105,12 @@ static bool rate(const struct watch *w, uint64_t i, double *out) {
 enum column { NAME, VALUE, RATE, UNIT, HELP, COLUMNS };
 enum { CELL_BYTES = 4096 }; /* a text of a counter, each byte escaped */
 
+/* Unicode's Bidi_Control: they set what is behind them in another order. */
+static bool turns_text(uint32_t c) {
+    return c == 0x61C || c == 0x200E || c == 0x200F || (c >= 0x202A && c <= 0x202E) ||
+           (c >= 0x2066 && c <= 0x2069);
+}
+
 /* What would move the cursor, and the terminal's own commands, are not printed as they are. */
 static int print_safe(const char *text, char cell[CELL_BYTES]) {
     const uint8_t *s = (const uint8_t *)text;
@@ -83,7 +120,7 @@ static int print_safe(const char *text, char cell[CELL_BYTES]) {
     while (left > 0 && at < CELL_BYTES - 8) {
         uint32_t c = 0xFFFD;
         const size_t n = cli_utf8(s, left, &c);
-        if (n == 0 || c < 0x20 || (c >= 0x7F && c < 0xA0)) {
+        if (n == 0 || c < 0x20 || (c >= 0x7F && c < 0xA0) || turns_text(c)) {
             columns += snprintf(cell + at, 8, c == '\n' ? "\\n" : "\\u%04x", (unsigned)c);
             at += strlen(cell + at);
         } else {
@@ -207,9 +244,9 @@ static void print_json_value(const struct watch *w, uint64_t i) {
 static int print_json(const struct watch *w) {
     printf("{\"file\":");
     cli_json_string(w->path);
-    printf(",\"time_ms\":%" PRIu64 ",\"signed\":%s,\"counters\":[",
+    printf(",\"time_ms\":%" PRIu64 ",\"signed\":%s,\"linked\":%s,\"counters\":[",
            (uint64_t)w->time.tv_sec * 1000 + (uint64_t)w->time.tv_nsec / 1000000,
-           w->info.is_unsigned ? "false" : "true");
+           w->info.is_unsigned ? "false" : "true", w->info.linked ? "true" : "false");
     for (uint64_t i = 0; i < w->info.count; i++) {
         double per_second;
         printf("%s{\"index\":%" PRIu64, i ? "," : "", i + 1);
@@ -269,7 +306,7 @@ static void catch_interrupts(sigset_t *before) {
 
 static int show(const struct watch *w, bool first) {
     if (w->json) return print_json(w);
-    if (w->watches && isatty(STDOUT_FILENO))
+    if (w->redraws)
         printf("\033[H\033[2J");
     else if (!first)
         printf("\n");
@@ -287,6 +324,7 @@ static int watch(struct watch *w, const struct counters_options *options) {
         rc = look(w);
         if (rc == 0) rc = show(w, n == 0);
         fflush(stdout);
+        tell(w);
         keep_look(w);
     }
     return rc;
@@ -298,9 +336,8 @@ static int put(void *ctx, const char *text, size_t len_bytes) {
 }
 
 static int counters_of(const char *path, const struct counters_options *options) {
-    const struct emmap_counters_options to_look = {.flags =
-                                                       EMMAP_COUNTERS_READ | EMMAP_COUNTERS_FORCE};
     struct watch w = {.path = path, .json = options->json, .watches = options->watches};
+    w.redraws = w.watches && !w.json && isatty(STDOUT_FILENO);
     int rc = emmap_counters_open(&w.counters, path, &to_look);
     if (rc) return rc;
     rc = options->prometheus ? emmap_counters_text(w.counters, put, NULL) : watch(&w, options);

@@ -33,6 +33,7 @@ static void help(FILE *to) {
 }
 
 int main(int argc, char **argv) {
+    char name[32];
     if (argc < 2) {
         help(stderr);
         return CLI_USAGE;
@@ -46,7 +47,11 @@ int main(int argc, char **argv) {
         return CLI_OK;
     }
     for (size_t i = 0; i < COMMANDS; i++)
-        if (strcmp(argv[1], commands[i].name) == 0) return (int)commands[i].run(argc - 1, argv + 1);
+        if (strcmp(argv[1], commands[i].name) == 0) {
+            snprintf(name, sizeof name, "emmap %s", argv[1]);
+            argv[1] = name; /* by which getopt complains */
+            return (int)commands[i].run(argc - 1, argv + 1);
+        }
     fprintf(stderr, "emmap: unknown command '%s'; see emmap --help\n", argv[1]);
     return CLI_USAGE;
 }

@@ -354,8 +354,9 @@ struct emmap_counters_options {
     uint32_t flags;
     uint32_t mode;  /* of a new file, under the umask; 0: 0600 */
     uint64_t count; /* 0: an existing file with whatever it has */
-    /* count of them: a file with names. Those of an existing file must all be among them; it gets the
-     * others. NULL: a file without. */
+    /* count of them: a file with names. Those of an existing file must all be among them, in any order: they
+     * keep their numbers, units, helps and types, whatever is given here (emmap_counters_find, _name). It gets
+     * the others. NULL: a file without. */
     const struct emmap_counter *counters;
 };
 
@@ -388,7 +389,7 @@ EMMAP_API void emmap_counters_free(struct emmap_counters *counters);
  * a sum of the cells, put sets them one after the other, fetch is ADD or SUB only (old is 0).
  *
  * Returns  0 | -EDOM (there is no such counter) | -EACCES | EMMAP_E_NOTSUP (of striped counters)
- *          | as emmap_file_fetch
+ *          | as emmap_file_fetch; EMMAP_E_TRUNCATED if others have cut the counter off
  * Order    sequentially consistent, but striped ones
  * Threads  any number
  * Process  any number of OS processes
@@ -420,7 +421,9 @@ EMMAP_API int emmap_counters_put(struct emmap_counters *counters, uint64_t i, in
 EMMAP_API int emmap_counters_allocate(struct emmap_counters *counters, uint64_t i, uint64_t n,
                                       int64_t *first);
 
-/* emmap_counters_sync -- wait until all is on the disk. As emmap_file_sync.
+/* emmap_counters_sync -- wait until all is on the disk.
+ *
+ * Returns  as emmap_file_sync | EMMAP_E_TRUNCATED (others have cut the file below its counters)
  * Faults   touches a mapped page when it fails */
 EMMAP_API int emmap_counters_sync(struct emmap_counters *counters);
 
@@ -435,7 +438,7 @@ struct emmap_counters_info {
 
 /* emmap_counters_info -- asks for the count, too, which others may have raised.
  *
- * Returns  0 | EMMAP_E_CLOSED | as emmap_file_info
+ * Returns  0 | EMMAP_E_CLOSED | EMMAP_E_TRUNCATED | as emmap_file_info
  * Faults   touches a mapped page: may wait for the disk */
 EMMAP_API int emmap_counters_info(struct emmap_counters *counters, struct emmap_counters_info *out);
 

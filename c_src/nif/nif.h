@@ -167,6 +167,8 @@ struct emmap_file;
 struct emmap_file *nif_get_file(ErlNifEnv *env, ERL_NIF_TERM term);   /* NULL: no handle */
 ERL_NIF_TERM nif_new_handle(ErlNifEnv *env, struct emmap_file *file); /* takes it over */
 int nif_file_open_types(ErlNifEnv *env);                              /* at load and upgrade */
+/* false | {true, Name}: once, of a file that has lost it; *told is the handle's */
+ERL_NIF_TERM nif_unlinked(ErlNifEnv *env, struct emmap_file *file, _Atomic bool *told);
 #define NIF_FILE_CALLS(X)                               \
     X(file_open, 4, ERL_NIF_DIRTY_JOB_IO_BOUND)         \
     X(file_close, 1, ERL_NIF_DIRTY_JOB_IO_BOUND)        \
@@ -235,21 +237,22 @@ NIF_QUEUE_CALLS(NIF_DECLARE)
 /* nif_counters.c, nif_counters_text.c */
 int nif_counters_open_types(ErlNifEnv *env);
 struct emmap_counters *nif_get_counters(ErlNifEnv *env, ERL_NIF_TERM term); /* NULL: no handle */
-#define NIF_COUNTERS_CALLS(X)                        \
-    X(counters_open, 4, ERL_NIF_DIRTY_JOB_IO_BOUND)  \
-    X(counters_close, 1, ERL_NIF_DIRTY_JOB_IO_BOUND) \
-    X(counters_get, 2, 0)                            \
-    X(counters_put, 3, 0)                            \
-    X(counters_add, 3, 0)                            \
-    X(counters_add_get, 3, 0)                        \
-    X(counters_exchange, 3, 0)                       \
-    X(counters_max, 3, 0)                            \
-    X(counters_min, 3, 0)                            \
-    X(counters_compare_exchange, 4, 0)               \
-    X(counters_allocate, 3, 0)                       \
-    X(counters_sync, 1, ERL_NIF_DIRTY_JOB_IO_BOUND)  \
-    X(counters_info, 1, ERL_NIF_DIRTY_JOB_IO_BOUND)  \
-    X(counters_names, 1, ERL_NIF_DIRTY_JOB_IO_BOUND) \
+#define NIF_COUNTERS_CALLS(X)                           \
+    X(counters_open, 4, ERL_NIF_DIRTY_JOB_IO_BOUND)     \
+    X(counters_close, 1, ERL_NIF_DIRTY_JOB_IO_BOUND)    \
+    X(counters_get, 2, 0)                               \
+    X(counters_put, 3, 0)                               \
+    X(counters_add, 3, 0)                               \
+    X(counters_add_get, 3, 0)                           \
+    X(counters_exchange, 3, 0)                          \
+    X(counters_max, 3, 0)                               \
+    X(counters_min, 3, 0)                               \
+    X(counters_compare_exchange, 4, 0)                  \
+    X(counters_allocate, 3, 0)                          \
+    X(counters_sync, 1, ERL_NIF_DIRTY_JOB_IO_BOUND)     \
+    X(counters_info, 1, ERL_NIF_DIRTY_JOB_IO_BOUND)     \
+    X(counters_unlinked, 1, ERL_NIF_DIRTY_JOB_IO_BOUND) \
+    X(counters_names, 1, ERL_NIF_DIRTY_JOB_IO_BOUND)    \
     X(counters_text, 1, ERL_NIF_DIRTY_JOB_IO_BOUND)
 NIF_COUNTERS_CALLS(NIF_DECLARE)
 NIF_DECLARE(error_message, 1, 0)

@@ -12,6 +12,7 @@
 struct handle {
     struct emmap_counters *counters;
     bool is_unsigned, is_striped;
+    _Atomic bool told_unlinked;
     /* An atom that was looked up once is found by itself, in its slot: its term in the high half, the
      * counter's index in the low one; 0: nothing is here. A name never changes its counter, so an
      * entry is true as long as the handle is, and one word needs no lock. */
@@ -282,8 +283,6 @@ static ERL_NIF_TERM failed(ErlNifEnv *env, const struct op *op, const struct han
         return nif_badarg(env, 1, atoms.striped_);
     case EMMAP_E_SYNC_FAILED:
         return sync_failed(env, h);
-    case EMMAP_E_PAST_END: /* of a counter that there was: somebody has cut the file, and info has seen it */
-        return nif_error(env, EMMAP_E_TRUNCATED);
     default:
         return nif_error(env, rc);
     }
@@ -346,6 +345,16 @@ static ALWAYS_INLINE bool get_operands(ErlNifEnv *env, const struct op *op,
     return false;
 }
 
+/* Of two mistakes the first is told, and a number may be none of a counter: always false. */
+static __attribute__((noinline)) bool bad_index(ErlNifEnv *env, const struct op *op, bool wait,
+                                                const struct call *call, ERL_NIF_TERM *other) {
+    struct word_call look = {.op = WORD_LOAD};
+    const int rc = counters_word(call->h->counters, wait, call->i, &look);
+    if (rc == -EDOM) *other = failed(env, op, call->h, rc);
+    if (rc == -EAGAIN && !wait) *other = atoms.undefined_;
+    return false;
+}
+
 /* false: the answer is in *other; undefined: to find the name would be to wait. */
 static bool decode(ErlNifEnv *env, const struct op *op, bool wait, const ERL_NIF_TERM argv[],
                    struct call *call, ERL_NIF_TERM *other) {
@@ -355,7 +364,7 @@ static bool decode(ErlNifEnv *env, const struct op *op, bool wait, const ERL_NIF
     const int rc = get_index(env, call->h, wait, argv[1], &call->i);
     if (rc == -EAGAIN && !wait) return *other = atoms.undefined_, false;
     if (rc) return *other = failed(env, op, call->h, rc), false;
-    return get_operands(env, op, argv, call, other);
+    return get_operands(env, op, argv, call, other) || bad_index(env, op, wait, call, other);
 }
 
 static ALWAYS_INLINE ERL_NIF_TERM make_value(ErlNifEnv *env, const struct handle *h,
@@ -519,6 +528,14 @@ ERL_NIF_TERM nif_counters_info_1(ErlNifEnv *env, int argc, const ERL_NIF_TERM ar
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
         enif_make_map_put(env, map, pairs[i][0], pairs[i][1], &map);
     return nif_ok(env, map);
+}
+
+/* counters_unlinked(Handle) -> false | {true, Name}: once, of a file that has lost it */
+ERL_NIF_TERM nif_counters_unlinked_1(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    (void)argc;
+    struct handle *h = get_handle(env, argv[0]);
+    if (!h) return nif_badarg(env, 1, atoms.no_counters_);
+    return nif_unlinked(env, h->counters->file, &h->told_unlinked);
 }
 
 /* counters_names(Handle) -> {ok, [{Name, Unit, Help, counter | gauge}]}: of counters without names [] */

@@ -331,6 +331,20 @@ ERL_NIF_TERM nif_file_sync_3(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]
 
 /* -------------------------------------------------------------------------------- figures */
 
+static ERL_NIF_TERM make_name(ErlNifEnv *env, const struct emmap_file_info *info) {
+    ERL_NIF_TERM name;
+    const size_t len = strlen(info->path);
+    memcpy(enif_make_new_binary(env, len, &name), info->path, len);
+    return name;
+}
+
+ERL_NIF_TERM nif_unlinked(ErlNifEnv *env, struct emmap_file *file, _Atomic bool *told) {
+    struct emmap_file_info info;
+    if (emmap_file_info(file, &info) || info.linked || atomic_exchange(told, true))
+        return atoms.false_;
+    return enif_make_tuple2(env, atoms.true_, make_name(env, &info));
+}
+
 ERL_NIF_TERM nif_file_info_1(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     (void)argc;
     struct handle *h = get_handle(env, argv[0]);
@@ -338,16 +352,13 @@ ERL_NIF_TERM nif_file_info_1(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]
     struct emmap_file_info info;
     const int rc = emmap_file_info(h->file, &info);
     if (rc) return nif_error(env, rc);
-    ERL_NIF_TERM name;
-    const size_t len = strlen(info.path);
-    memcpy(enif_make_new_binary(env, len, &name), info.path, len);
     const ERL_NIF_TERM space = info.space == EMMAP_SPACE_RESERVED ? atoms.reserved_
                                : info.space == EMMAP_SPACE_SPARSE ? atoms.sparse_
                                                                   : atoms.best_effort_;
     const bool shared = (info.flags & EMMAP_SHARED) != 0;
     const bool write = (info.flags & EMMAP_WRITE) != 0;
     const ERL_NIF_TERM pairs[][2] = {
-        {atoms.name_, name},
+        {atoms.name_, make_name(env, &info)},
         {atoms.size_, enif_make_uint64(env, info.size_bytes)},
         {atoms.offset_, enif_make_uint64(env, info.off)},
         {atoms.file_size_, enif_make_uint64(env, info.file_bytes)},

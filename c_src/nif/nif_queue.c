@@ -954,16 +954,10 @@ ERL_NIF_TERM nif_queue_info_1(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[
 /* queue_unlinked(Handle) -> false | {true, Name}: once, of a file that has lost it */
 ERL_NIF_TERM nif_queue_unlinked_1(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     (void)argc;
-    ERL_NIF_TERM name;
-    struct emmap_file_info info;
     struct handle *h = get_handle(env, argv[0]);
     if (!h) return nif_badarg(env, 1, atoms.not_a_handle_);
-    if (atomic_load(&h->closed) || emmap_file_info(h->q->file, &info) || info.linked ||
-        atomic_exchange(&h->told_unlinked, true))
-        return atoms.false_;
-    const size_t len = strlen(info.path);
-    memcpy(enif_make_new_binary(env, len, &name), info.path, len);
-    return enif_make_tuple2(env, atoms.true_, name);
+    if (atomic_load(&h->closed)) return atoms.false_;
+    return nif_unlinked(env, h->q->file, &h->told_unlinked);
 }
 
 /* ---------------------------------------------------------------------------------- durability */

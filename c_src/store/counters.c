@@ -16,20 +16,32 @@ static uint64_t room_for(const struct emmap_counters *c, uint64_t bytes) {
     return bytes < c->data_off ? 0 : (bytes - c->data_off) / c->stride;
 }
 
-int counters_look(struct emmap_counters *c, bool wait, uint64_t *count) {
+static int word_at(struct emmap_counters *c, bool wait, uint64_t off, struct word_call *call) {
+    return counters_cut(file_word(c->file, wait, off, call));
+}
+
+static int load_count(struct emmap_counters *c, bool wait, uint64_t *count) {
     struct word_call call = {.op = WORD_LOAD};
-    if (c->is_simple) return emmap_simple_counters_count(c->file, count);
-    int rc = file_word(c->file, wait,
-                       counters_live(offsetof(struct emmap_disk_counters_live, count)), &call);
+    if (c->is_simple) return 0; /* as it was opened */
+    const int rc =
+        word_at(c, wait, counters_live(offsetof(struct emmap_disk_counters_live, count)), &call);
+    if (rc == 0) *count = (uint64_t)call.old;
+    return rc;
+}
+
+/* The count only rises: where it is less than it was these are zeros, and others have cut the file. */
+int counters_look(struct emmap_counters *c, bool wait, uint64_t *count) {
+    /* pairs with check: release count */
+    const uint64_t known = atomic_load_explicit(&c->count, memory_order_acquire);
+    uint64_t has = known, bytes = emmap_file_size(c->file);
+    int rc = load_count(c, wait, &has);
     if (rc) return rc;
-    const uint64_t has = (uint64_t)call.old;
-    if (has > room_for(c, emmap_file_size(c->file))) { /* others have made it longer; or cut it */
-        uint64_t bytes;
+    if (has > room_for(c, bytes)) { /* others have made it longer; or cut it */
         if (!wait) return -EAGAIN;
         rc = file_ask_size(c->file, &bytes);
         if (rc) return rc;
-        if (has > room_for(c, bytes)) return EMMAP_E_TRUNCATED;
     }
+    if (has < known || has > room_for(c, bytes)) return EMMAP_E_TRUNCATED;
     *count = has;
     return 0;
 }
@@ -42,7 +54,7 @@ static int check(struct emmap_counters *c, bool wait, uint64_t i) {
     const int rc = counters_look(c, wait, &count);
     if (rc) return rc;
     if (i >= count) return -EDOM;
-    atomic_store_explicit(&c->count, count, memory_order_relaxed);
+    store_release(&c->count, count); /* pairs with counters_look: acquire count */
     return 0;
 }
 
@@ -59,7 +71,7 @@ static uint64_t own_cell(void) {
 static int get_sum(struct emmap_counters *c, bool wait, uint64_t i, struct word_call *call) {
     uint64_t sum = 0;
     for (uint64_t cell = 0; cell < COUNTERS_CELLS; cell++) {
-        const int rc = file_word(c->file, wait, counters_off(c, i) + cell * COUNTERS_LINE, call);
+        const int rc = word_at(c, wait, counters_off(c, i) + cell * COUNTERS_LINE, call);
         if (rc) return rc;
         sum += (uint64_t)call->old;
     }
@@ -71,7 +83,7 @@ static int get_sum(struct emmap_counters *c, bool wait, uint64_t i, struct word_
 static int put_all(struct emmap_counters *c, bool wait, uint64_t i, const struct word_call *put) {
     for (uint64_t cell = 0; cell < COUNTERS_CELLS; cell++) {
         struct word_call call = {.op = WORD_STORE, .operand = cell == 0 ? put->operand : 0};
-        const int rc = file_word(c->file, wait, counters_off(c, i) + cell * COUNTERS_LINE, &call);
+        const int rc = word_at(c, wait, counters_off(c, i) + cell * COUNTERS_LINE, &call);
         if (rc) return rc;
     }
     return 0;
@@ -81,7 +93,7 @@ static int striped_word(struct emmap_counters *c, bool wait, uint64_t i, struct 
     if (call->op == WORD_LOAD) return get_sum(c, wait, i, call);
     if (call->op == WORD_STORE) return put_all(c, wait, i, call);
     if (call->op != WORD_FETCH || call->fetch > EMMAP_SUB) return EMMAP_E_NOTSUP;
-    const int rc = file_word(c->file, wait, counters_off(c, i) + own_cell() * COUNTERS_LINE, call);
+    const int rc = word_at(c, wait, counters_off(c, i) + own_cell() * COUNTERS_LINE, call);
     call->old = 0;
     return rc;
 }
@@ -94,7 +106,7 @@ int counters_word(struct emmap_counters *c, bool wait, uint64_t i, struct word_c
     if (call->op != WORD_LOAD && (c->flags & EMMAP_COUNTERS_READ)) return -EACCES;
     if (call->op == WORD_FETCH) call->fetch = counters_fetch_of(c, call->fetch);
     if (is_striped(c)) return striped_word(c, wait, i, call);
-    return file_word(c->file, wait, counters_off(c, i), call);
+    return word_at(c, wait, counters_off(c, i), call);
 }
 
 int counters_reason(struct emmap_counters *c, uint64_t i) {
@@ -139,8 +151,8 @@ int emmap_counters_put(struct emmap_counters *c, uint64_t i, int64_t value) {
 int counters_note_failure(struct emmap_counters *c, int rc) {
     if (rc != EMMAP_E_SYNC_FAILED || c->is_simple || (c->flags & EMMAP_COUNTERS_READ)) return rc;
     struct word_call call = {.op = WORD_STORE, .operand = -emmap_file_sync_error(c->file)};
-    (void)file_word(c->file, true,
-                    counters_live(offsetof(struct emmap_disk_counters_live, sync_error)), &call);
+    (void)word_at(c, true, counters_live(offsetof(struct emmap_disk_counters_live, sync_error)),
+                  &call);
     return rc;
 }
 
@@ -170,7 +182,7 @@ static int sync_count(struct emmap_counters *c) {
  * by a sync that failed. */
 static int reserve(struct emmap_counters *c, uint64_t i, uint64_t end, uint64_t *now) {
     struct word_call call = {.op = WORD_LOAD};
-    int rc = file_word(c->file, true, reserved_off(c, i), &call);
+    int rc = word_at(c, true, reserved_off(c, i), &call);
     if (rc == 0 && call.old == 0) rc = sync_count(c);
     if (rc) return rc;
     const uint64_t ahead = atomic_load_explicit(&c->ahead, memory_order_relaxed);
@@ -180,7 +192,7 @@ static int reserve(struct emmap_counters *c, uint64_t i, uint64_t end, uint64_t 
         *now = sum_of(reserved > end ? reserved : end, ahead);
         call.expected = call.old;
         call.operand = (int64_t)*now;
-        rc = file_word(c->file, true, reserved_off(c, i), &call);
+        rc = word_at(c, true, reserved_off(c, i), &call);
     } while (rc == 0 && call.old != call.expected);
     return rc;
 }
@@ -195,9 +207,7 @@ static void go_further(struct emmap_counters *c) {
 
 static int raise(struct emmap_counters *c, uint64_t i, uint64_t end) {
     uint64_t count, now;
-    int rc = counters_look(c, true, &count);
-    if (rc == 0 && i >= count)
-        rc = EMMAP_E_TRUNCATED; /* was cut off: what is there now are zeros */
+    int rc = counters_look(c, true, &count); /* in place of what was cut off are zeros */
     go_further(c);
     if (rc == 0) rc = reserve(c, i, end, &now);
     if (rc == 0)
@@ -205,8 +215,8 @@ static int raise(struct emmap_counters *c, uint64_t i, uint64_t end) {
             c, PM_SYNC(emmap_file_sync_range(c->file, counters_off(c, i), COUNTERS_PLAIN)));
     if (rc) return rc;
     struct word_call call = {.op = WORD_FETCH, .fetch = EMMAP_UMAX, .operand = (int64_t)now};
-    return file_word(c->file, true,
-                     counters_off(c, i) + offsetof(struct emmap_disk_counter, durable), &call);
+    return word_at(c, true, counters_off(c, i) + offsetof(struct emmap_disk_counter, durable),
+                   &call);
 }
 
 /* Who finds half of what is ahead used up raises, alone; who finds too few left raises, too, however
@@ -214,7 +224,7 @@ static int raise(struct emmap_counters *c, uint64_t i, uint64_t end) {
 static int try_allocate(struct emmap_counters *c, bool wait, uint64_t i, struct word_call *call,
                         bool *again) {
     const uint64_t n = (uint64_t)call->operand;
-    int rc = file_word(c->file, wait, counters_off(c, i), call);
+    int rc = word_at(c, wait, counters_off(c, i), call);
     if (rc || call->taken) return rc;
     if (!wait) return -EAGAIN;
     const uint64_t key = (uint64_t)call->old ^ c->flip;
@@ -260,8 +270,11 @@ int emmap_counters_allocate(struct emmap_counters *c, uint64_t i, uint64_t n, in
 
 /* --------------------------------------------------------------------------------------- others */
 
+/* A sync asks for the file's size: what others have cut off is known then, and not on the disk. */
 int emmap_counters_sync(struct emmap_counters *c) {
-    return counters_note_failure(c, PM_SYNC(emmap_file_sync(c->file)));
+    uint64_t count;
+    const int rc = counters_note_failure(c, PM_SYNC(emmap_file_sync(c->file)));
+    return rc ? rc : counters_look(c, true, &count);
 }
 
 int emmap_counters_info(struct emmap_counters *c, struct emmap_counters_info *out) {

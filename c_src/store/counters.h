@@ -55,6 +55,10 @@ static ALWAYS_INLINE bool counters_word_quick(struct emmap_counters *counters, u
     if (call->op == WORD_FETCH) call->fetch = counters_fetch_of(counters, call->fetch);
     return word_quick(counters->file, false, counters_off(counters, i), call, rc);
 }
+/* Of a place that counters have: is it past the end, others have cut the file. */
+static inline int counters_cut(int rc) {
+    return rc == EMMAP_E_PAST_END ? EMMAP_E_TRUNCATED : rc;
+}
 /* The count of the file; EMMAP_E_TRUNCATED: it has no room for so many. */
 int counters_look(struct emmap_counters *counters, bool wait, uint64_t *count);
 

@@ -175,7 +175,7 @@ static int read_one(struct emmap_counters *c, uint64_t i, struct emmap_disk_coun
     uint64_t got = 0;
     const uint64_t words = c->stride == COUNTERS_NAMED ? COUNTERS_LINE : COUNTERS_NAMED;
     const int rc = emmap_file_read(c->file, counters_off(c, i) + words, out, sizeof *out, &got);
-    if (rc) return rc == EMMAP_E_PAST_END ? EMMAP_E_TRUNCATED : rc;
+    if (rc) return counters_cut(rc);
     if (got < sizeof *out) return EMMAP_E_TRUNCATED;
     if (!is_sound(i, out)) return EMMAP_E_CORRUPT;
     *counter = (struct emmap_counter){.name = (const char *)out->name,

@@ -310,7 +310,7 @@ static int open_existing(struct emmap_counters **out, const char *path,
     struct emmap_counters *c = new_counters(options->flags & EMMAP_COUNTERS_READ);
     if (!c) return -ENOMEM;
     int rc = open_file(c, path, has(options, EMMAP_COUNTERS_FORCE) ? EMMAP_FORCE : 0u, 0);
-    if (rc == 0) rc = load(c, options);
+    if (rc == 0) rc = counters_cut(load(c, options));
     if (rc)
         emmap_counters_free(c);
     else

@@ -344,6 +344,57 @@ static void a_file_that_is_cut_in_use_is_told(void **state) {
     end(c);
 }
 
+static int no_text(void *ctx, const char *text, size_t len_bytes) {
+    (void)ctx;
+    (void)text;
+    (void)len_bytes;
+    return 0;
+}
+
+static int look(struct emmap_counters *c) {
+    struct emmap_counters_info info;
+    return emmap_counters_info(c, &info);
+}
+
+static int text_of(struct emmap_counters *c) {
+    return emmap_counters_text(c, no_text, NULL);
+}
+
+static int find_new(struct emmap_counters *c) {
+    uint64_t i;
+    return emmap_counters_find(c, "new", 3, &i);
+}
+
+static int get_last(struct emmap_counters *c) {
+    int64_t got;
+    return emmap_counters_get(c, 2, &got);
+}
+
+static int allocate_last(struct emmap_counters *c) {
+    int64_t first;
+    return emmap_counters_allocate(c, 2, 1, &first);
+}
+
+/* Wherever it is cut, and whichever call is the first to look; and the next. */
+static void each_call_tells_a_cut(void **state) {
+    (void)state;
+    static const uint64_t cuts[] = {0, 100, COUNTERS_LIVE_OFF + 4, 600, 4096, 4096 + 100};
+    static int (*const calls[])(struct emmap_counters *) = {
+        look, text_of, find_new, get_last, allocate_last, emmap_counters_sync};
+    const char *path = support_path("c");
+    for (unsigned cut = 0; cut < sizeof cuts / sizeof *cuts; cut++)
+        for (unsigned call = 0; call < sizeof calls / sizeof *calls; call++) {
+            struct emmap_counters *c = made(path, 0, 3, three);
+            const bool asks = calls[call] != find_new && calls[call] != get_last;
+            assert_ok(truncate(path, (off_t)cuts[cut]));
+            if (!asks && cuts[cut] > 0) assert_int_equal(look(c), EMMAP_E_TRUNCATED);
+            for (int n = 0; n < 2; n++)
+                assert_int_equal(calls[call](c), EMMAP_E_TRUNCATED);
+            end(c);
+            assert_ok(unlink(path));
+        }
+}
+
 /* What a later version may add: a version, features that must be known, sound otherwise. */
 static void later_formats_are_refused(void **state) {
     (void)state;
@@ -894,6 +945,7 @@ int main(int argc, char **argv) {
         TEST(each_damaged_byte_is_found),
         TEST(a_file_that_is_cut_is_told),
         TEST(a_file_that_is_cut_in_use_is_told),
+        TEST(each_call_tells_a_cut),
         TEST(later_formats_are_refused),
         TEST(more_are_added_while_others_use_it),
         TEST(leftovers_of_an_extension_do_not_count),

@@ -52,7 +52,7 @@ class Totals:
         elif line.startswith("all: cuts "):
             for name, n in re.findall(r"(cuts|lost|doubled|torn) (\d+)", line):
                 self.add(name, n)
-        elif match := re.search(r"^(kills|lost|doubled|torn|order broken|VM deaths)(?: that it did not cause)?\s+(\d+)", line):
+        elif match := re.search(r"^(kills|lost|doubled|made up|torn|order broken|VM deaths)(?: that it did not cause)?\s+(\d+)", line):
             self.add(match[1], match[2])
 
 
@@ -185,6 +185,10 @@ class Torture:
         self.must("storm", self.command(["scripts/torture", "queue", "--seed", str(self.options.seed),
                                          f"{seconds / 60:.2f}"], seconds))
 
+    def counters(self, seconds):
+        self.must("counters", self.command(["scripts/torture", "counters", "--seed", str(self.options.seed),
+                                            f"{seconds / 60:.2f}"], seconds))
+
     def disks(self, seconds):
         self.must("disks", self.command(["scripts/torture", "power", "--seed", str(self.options.seed),
                                          f"{seconds / 60:.2f}"], seconds))
@@ -215,7 +219,8 @@ class Torture:
     PARTS = [
         Part("states", 0.10, "kill states and failing system calls", states),
         Part("power", 0.15, "power cuts in simulation", power),
-        Part("storm", 0.15, "kills of VMs", storm),
+        Part("storm", 0.12, "kills of VMs", storm),
+        Part("counters", 0.03, "kills of VMs that use counters", counters),
         Part("disks", 0.10, "power cuts on ext4, xfs, btrfs", disks),
         Part("races", 0.10, "thread sanitizer with perturbation", races),
         Part("fuzz", 0.20, "fuzzers", fuzz),
@@ -250,7 +255,7 @@ class Torture:
             print(f"{'mutants caught':24}{caught} of {caught + survived}"
                   f"{f', {known} that none can catch here' if known else ''}"
                   f"{f', {untried} not tried in this time' if untried else ''}")
-        for name in ("faults injected", "fuzz executions", "perturbed runs", "lost", "doubled", "torn",
+        for name in ("faults injected", "fuzz executions", "perturbed runs", "lost", "doubled", "made up", "torn",
                      "order broken", "VM deaths", "tests skipped"):
             if name in sums:
                 print(f"{name:24}{sums.pop(name)}")
