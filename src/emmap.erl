@@ -379,8 +379,8 @@ flush(?IS_HANDLE(Handle) = Mem) ->
 flush(Mem) ->
     ?NO_HANDLE([Mem]).
 
-%% @doc Waits until all that was written before the call is on the disk (fdatasync), with the
-%% directory entry of a file that open made. For a private handle there is nothing to wait for.
+%% @doc Waits until all that was written before the call is on the disk (fdatasync), and the
+%% file's directory entry with it, once for a handle. For a private handle there is nothing to wait for.
 %%
 %% After a failure, `{error, {sync_failed, Reason}}' is the answer until the last handle of the
 %% file in this VM is closed: the kernel has dropped pages, and would call the next sync a success.

@@ -205,8 +205,9 @@ EMMAP_API int emmap_file_grow(struct emmap_file *file, uint64_t *now_bytes);
 /* emmap_file_flush -- start the write-back of what has changed; does not wait for it to end. */
 EMMAP_API int emmap_file_flush(struct emmap_file *file);
 
-/* emmap_file_sync -- wait until everything written before the call is on the disk, with the
- * directory entry of a file that open made. A private handle has nothing to wait for.
+/* emmap_file_sync -- wait until everything written before the call is on the disk, and the
+ * file's directory entry with it (once for a handle: also a file that was there may have been made a moment
+ * ago). A private handle has nothing to wait for.
  *
  * Returns  0 | EMMAP_E_SYNC_FAILED (this one or an earlier one: see _sync_error; stays until
  *          the last handle of the file in this OS process is closed) | EMMAP_E_CLOSED
