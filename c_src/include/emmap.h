@@ -412,7 +412,8 @@ EMMAP_API int emmap_counters_put(struct emmap_counters *counters, uint64_t i, in
  * again.
  *
  * Returns  0 | -EDOM | -EINVAL (n is 0) | -EOVERFLOW (there are no more) | -EACCES
- *          | EMMAP_E_NOTSUP (striped or simple counters) | as emmap_file_sync; nothing is given then
+ *          | EMMAP_E_NOTSUP (striped or simple counters) | as emmap_file_sync: after a sync that failed, also one
+ *          that another call made, until the file is opened anew; nothing is given then
  * Order    sequentially consistent
  * Threads, Process   any number
  * Durable  what was given is not given again after a power loss

@@ -108,7 +108,8 @@ static int skip_reserved(struct emmap_counters *c, uint64_t i) {
     return rc;
 }
 
-/* What was written before a reboot, to a copy, or under another mount. Others may do so, and use it, at the
+/* What was written before a reboot, to a copy, or under another mount; or a sync has failed, and the kernel may
+ * have dropped a page, and read the one of before. Others may do so, and use it, at the
  * same time: the words only rise. */
 static int recover(struct emmap_counters *c, uint64_t count) {
     int rc = 0;
@@ -137,8 +138,8 @@ static int take_over(struct emmap_counters *c, uint64_t count) {
     bool same;
     int64_t failed;
     int rc = was_here(c, &same);
-    if (rc == 0 && !PM_MUST(same)) rc = recover(c, count);
     if (rc == 0) rc = emmap_file_load(c->file, LIVE(sync_error), &failed);
+    if (rc == 0 && (!PM_MUST(same) || failed != 0)) rc = recover(c, count);
     return rc == 0 && failed != 0 ? write_anew(c, count) : rc;
 }
 
