@@ -292,6 +292,7 @@ static struct emmap_counters *new_counters(uint32_t flags) {
     if (!c) return NULL;
     c->flags = flags;
     atomic_init(&c->ahead, FIRST_AHEAD);
+    siphash_seed(&c->seed);
     if (pthread_mutex_init(&c->names_lock, NULL) == 0) return c;
     free(c);
     return NULL;
@@ -392,10 +393,23 @@ int emmap_counters_close(struct emmap_counters *c) {
     return emmap_file_close(c->file);
 }
 
-void emmap_counters_free(struct emmap_counters *c) {
-    if (!c) return;
-    emmap_file_free(c->file);
+static void free_now(struct emmap_counters *c) {
     counters_free_names(c);
     pthread_mutex_destroy(&c->names_lock);
     free(c);
+}
+
+static void free_job(struct pool_job *job) {
+    free_now((struct emmap_counters *)(void *)((char *)job - offsetof(struct emmap_counters, job)));
+}
+
+/* To free 100,000 names takes some ms: that is for the background. */
+void emmap_counters_free(struct emmap_counters *c) {
+    if (!c) return;
+    emmap_file_free(c->file);
+    c->job.run = free_job;
+    if (atomic_load(&c->names))
+        pool_run(&c->job);
+    else
+        free_now(c);
 }

@@ -8,6 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 #include "core/crc32c.h"
 #include "os/os.h"
@@ -404,6 +407,73 @@ static void more_are_added_while_others_use_it(void **state) {
     emmap_counters_free(more);
     end(c);
 }
+
+static bool finds(struct emmap_counters *c, const char *name, uint64_t at) {
+    uint64_t i;
+    return emmap_counters_find(c, name, strlen(name), &i) == 0 && i == at;
+}
+
+/* Names that others have added are read in place, and none of them is known before all are good. */
+static void added_names_that_are_bad_are_not_known(void **state) {
+    (void)state;
+    if (!FILES_ARE_KNOWN) skip();
+    static const struct emmap_counter names[] = {{.name = "a"}, {.name = "b"}, {.name = "c"},
+                                                 {.name = "d"}, {.name = "e"}, {.name = "f"}};
+    /* What the last two are called, and whether that can be. */
+    static const struct {
+        unsigned fifth, sixth;
+        bool good;
+    } tries[] = {{4, 0, false}, {3, 5, false}, {4, 4, false}, {4, 5, true}};
+    const char *path = support_path("c");
+    uint64_t i;
+    struct emmap_counters *c = made(path, 0, 3, names), *more = made(path, 0, 4, names);
+    assert_true(finds(c, "d", 3)); /* there is room for two more */
+    emmap_counters_free(more);
+    more = made(path, 0, 6, names);
+    for (unsigned k = 0; k < 4; k++) {
+        struct emmap_disk_counter_name name;
+        counters_make_name(&name, 4, &names[tries[k].fifth]);
+        poke(path, COUNTERS_DATA_OFF + 4 * COUNTERS_NAMED + COUNTERS_LINE, &name, sizeof name);
+        counters_make_name(&name, 5, &names[tries[k].sixth]);
+        poke(path, COUNTERS_DATA_OFF + 5 * COUNTERS_NAMED + COUNTERS_LINE, &name, sizeof name);
+        for (int again = 0; again < 2; again++) {
+            assert_int_equal(emmap_counters_find(c, "e", 1, &i),
+                             tries[k].good ? 0 : EMMAP_E_CORRUPT);
+            assert_true(finds(c, "a", 0) && finds(c, "c", 2) && finds(c, "d", 3));
+        }
+    }
+    assert_true(finds(c, "e", 4) && finds(c, "f", 5));
+    assert_int_equal(emmap_counters_find(c, "g", 1, &i), -EDOM);
+    emmap_counters_free(more);
+    end(c);
+}
+
+#ifdef __GLIBC__
+enum { MANY_NAMES = 400 };
+static void names_added_one_by_one_take_room_in_proportion(void **state) {
+    (void)state;
+    if (!FILES_ARE_KNOWN || SANITIZER) skip();
+    const char *path = support_path("c");
+    static struct emmap_counter names[MANY_NAMES];
+    static char texts[MANY_NAMES][8];
+    for (unsigned i = 0; i < MANY_NAMES; i++) {
+        snprintf(texts[i], sizeof texts[i], "n%u", i);
+        names[i].name = texts[i];
+    }
+    struct emmap_counters *c = made(path, 0, 1, names);
+    const struct mallinfo2 before = mallinfo2();
+    for (unsigned n = 2; n <= MANY_NAMES; n++) {
+        emmap_counters_free(made(path, 0, n, names));
+        assert_true(finds(c, texts[n - 1], n - 1));
+    }
+    await_regions(1);
+    const struct mallinfo2 after = mallinfo2();
+    assert_true(after.uordblks + after.hblkhd <
+                before.uordblks + before.hblkhd +
+                    4 * MANY_NAMES * sizeof(struct emmap_disk_counter_name));
+    end(c);
+}
+#endif
 
 /* What an extension that was cut off has left behind the end is not taken for a value. */
 static void leftovers_of_an_extension_do_not_count(void **state) {
@@ -973,6 +1043,10 @@ int main(int argc, char **argv) {
         TEST(a_file_that_is_cut_in_use_is_told),
         TEST(later_formats_are_refused),
         TEST(more_are_added_while_others_use_it),
+        TEST(added_names_that_are_bad_are_not_known),
+#ifdef __GLIBC__
+        TEST(names_added_one_by_one_take_room_in_proportion),
+#endif
         TEST(leftovers_of_an_extension_do_not_count),
         TEST(who_waited_for_the_lock_looks_again),
         TEST(threads_extend_it_at_once),
