@@ -817,6 +817,8 @@ static void a_failed_sync_makes_each_page_be_written(void **state) {
     (void)state;
     const char *path = support_path("c");
     struct emmap_counters *c = made(path, EMMAP_COUNTERS_STRIPED, 40, NULL);
+    for (uint64_t i = 0; i < 40; i++)
+        add(c, i, 1);
     os_fail_at(OS_CALL_SYNC, 1, EIO, 0);
     assert_int_equal(emmap_counters_sync(c), EMMAP_E_SYNC_FAILED);
     os_fail_never();
@@ -828,6 +830,53 @@ static void a_failed_sync_makes_each_page_be_written(void **state) {
     os_record_to(NULL, NULL);
     for (uint64_t off = 0; off < COUNTERS_DATA_OFF + 40 * 1024; off += COUNTERS_DATA_OFF)
         assert_true(is_touched(region_at(c->file->region, off)));
+    end(c);
+}
+
+/* A file that is far longer than what it has, after a reboot, or a sync that has failed: what is not there is
+ * passed over. */
+static void holes_are_passed_over(void **state) {
+    (void)state;
+    if (!FILES_ARE_KNOWN) skip();
+    const uint64_t many = UINT64_C(1) << 31, bytes = COUNTERS_DATA_OFF + many * COUNTERS_PLAIN;
+    const uint64_t words[] = {0, 5};
+    static const size_t offs[] = {offsetof(struct emmap_disk_counters_live, identity),
+                                  offsetof(struct emmap_disk_counters_live, sync_error)};
+    const struct emmap_disk_counter record = {.value = 0, .reserved = 77};
+    uint64_t from, to;
+    for (unsigned k = 0; k < 2; k++) {
+        const char *path = support_path("c");
+        (void)unlink(path);
+        struct emmap_counters *c = made(path, EMMAP_COUNTERS_UNSIGNED, 3, NULL);
+        const int known = os_data(c->file->region->fd, 0, &from, &to);
+        end(c);
+        if (known == -EOPNOTSUPP) skip();
+        assert_ok(truncate(path, (off_t)bytes));
+        poke(path, bytes - COUNTERS_PLAIN, &record, sizeof record);
+        poke(path, counters_live(0), &many, sizeof many);
+        poke(path, counters_live(offs[k]), &words[k], sizeof words[k]);
+        assert_ok(open_as(&c, path, 0, 0, NULL));
+        assert_int_equal(value(c, many - 1), 77);
+        assert_int_equal(value(c, many - 2), 0);
+        end(c);
+        struct os_stat st;
+        assert_ok(os_stat(path, &st));
+        assert_true(st.allocated_bytes < 1 << 20);
+    }
+}
+
+/* The addresses are for what is asked for, not only for what there is: that the disk has no room is seen. */
+static void many_can_be_added_to_few(void **state) {
+    (void)state;
+    if (!FILES_ARE_KNOWN) skip();
+    const char *path = support_path("c");
+    struct emmap_counters *c;
+    end(made(path, 0, 3, NULL));
+    os_fail_at(OS_CALL_ALLOCATE, 1, ENOSPC, 1);
+    assert_int_equal(open_as(&c, path, 0, 150000000, NULL), -ENOSPC);
+    os_fail_never();
+    await_no_regions();
+    assert_ok(open_as(&c, path, 0, 3, NULL));
     end(c);
 }
 
@@ -1062,6 +1111,8 @@ int main(int argc, char **argv) {
         TEST(what_is_reserved_never_falls),
         TEST(numbers_end_where_the_disk_does),
         TEST(a_failed_sync_makes_each_page_be_written),
+        TEST(holes_are_passed_over),
+        TEST(many_can_be_added_to_few),
         TEST(the_count_is_on_the_disk_before_a_number_is),
         TEST(zeros_give_no_numbers),
         TEST(threads_are_given_each_number_once),
