@@ -487,7 +487,7 @@ open_counters(File) ->
 %% the file: Erlang, C, version 2.1.3.
 %%
 %% Raises `{emmap, foreign}' for a file of another kind, `{emmap, corrupt}' for a damaged one,
-%% `{emmap, size_mismatch}' for another count; the file is left as it was.
+%% `{emmap, truncated}' for one that was cut, `{emmap, size_mismatch}' for another count; the file is left as it was.
 -spec open_counters(file:name_all(), non_neg_integer()) -> counters().
 open_counters(File, N) ->
     case counters_native(File, N) of
