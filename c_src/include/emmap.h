@@ -285,7 +285,7 @@ enum emmap_fetch {
  *   off   on an 8-byte boundary of the file, else EMMAP_E_ALIGNMENT
  *   old   on success the value before
  *
- * Native byte order. Errors otherwise as emmap_file_write.
+ * Native byte order. -EINVAL: there is no such fetch. Errors otherwise as emmap_file_write.
  * Order    sequentially consistent
  * Threads  any number
  * Process  any number of OS processes
@@ -305,7 +305,7 @@ EMMAP_API int emmap_file_store(struct emmap_file *file, uint64_t off, int64_t va
  *   count   how many; an existing file must have as many. 0: an existing file with any count
  *   found   on success how many there are; counter i is the integer at emmap_simple_counters_off(i)
  *
- * Returns  0 | EMMAP_E_FOREIGN, _CORRUPT, _SIZE_MISMATCH (the file is left as it was) | -errno; a new
+ * Returns  0 | EMMAP_E_FOREIGN, _CORRUPT, _TRUNCATED, _SIZE_MISMATCH (the file is left as it was) | -errno; a new
  *          file that is whole by then stays: somebody else may have it open already
  * Process  safe when several make the file at once
  * Faults   waits for the file system
@@ -367,7 +367,7 @@ struct emmap_counters_options {
  * the file is opened anew.
  *
  * Returns  0 | -EINVAL (a name that is empty, too long, no UTF-8, or given twice) | EMMAP_E_FOREIGN
- *          | EMMAP_E_CORRUPT | EMMAP_E_DIFFERS | EMMAP_E_NOTSUP (to extend a file of simple counters; a
+ *          | EMMAP_E_CORRUPT | EMMAP_E_TRUNCATED | EMMAP_E_DIFFERS | EMMAP_E_NOTSUP (to extend a file of simple counters; a
  *          later format) | EMMAP_E_BUSY (another is extending it for 5 s) | as emmap_file_open; the file is left
  *          as it was | EMMAP_E_SYNC_FAILED or the -errno of a sync that failed: the file may be longer, have its
  *          new counters or not, and says to the next opener that a sync has failed
@@ -391,7 +391,7 @@ EMMAP_API void emmap_counters_free(struct emmap_counters *counters);
  * Wraps. Unsigned values are given and answered as int64_t of the same bits. Of striped counters get is
  * a sum of the cells, put sets them one after the other, fetch is ADD or SUB only (old is 0).
  *
- * Returns  0 | -EDOM (there is no such counter) | -EACCES | EMMAP_E_NOTSUP (of striped counters)
+ * Returns  0 | -EDOM (there is no such counter) | -EINVAL (no such fetch) | -EACCES | EMMAP_E_NOTSUP (of striped counters)
  *          | as emmap_file_fetch
  * Order    sequentially consistent, but striped ones
  * Threads  any number

@@ -122,6 +122,7 @@ static int word(struct emmap_counters *c, uint64_t i, struct word_call call, int
 
 int emmap_counters_fetch(struct emmap_counters *c, uint64_t i, enum emmap_fetch fetch,
                          int64_t operand, int64_t *old) {
+    if ((unsigned)fetch > EMMAP_UMIN) return -EINVAL;
     return word(c, i, (struct word_call){.op = WORD_FETCH, .fetch = fetch, .operand = operand},
                 old);
 }

@@ -324,7 +324,6 @@ static int load(struct emmap_counters *c, const struct emmap_counters_options *o
         if (rc == 0 && c->is_named) rc = counters_read_names(c, count);
     }
     if (rc == 0) rc = agree(c, options, count);
-    if (rc == 0 && !c->is_simple) rc = counters_look(c, true, &count);
     if (rc == 0 && !c->is_simple && !(c->flags & EMMAP_COUNTERS_READ)) rc = take_over(c, count);
     if (rc == 0) atomic_store(&c->count, count);
     return rc;

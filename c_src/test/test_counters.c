@@ -127,6 +127,11 @@ static void what_is_not_there_cannot_be_counted(void **state) {
     assert_int_equal(emmap_counters_put(c, UINT64_MAX, 1), -EDOM);
     assert_int_equal(emmap_counters_allocate(c, 3, 1, &old), -EDOM);
     assert_int_equal(emmap_counters_allocate(c, 0, 0, &old), -EINVAL);
+    old = 77;
+    assert_int_equal(emmap_counters_fetch(c, 0, (enum emmap_fetch)(EMMAP_UMIN + 1), 1, &old),
+                     -EINVAL);
+    assert_int_equal(emmap_file_fetch(c->file, 0, (enum emmap_fetch)99, 1, &old), -EINVAL);
+    assert_int_equal(old, 77);
     assert_int_equal(emmap_counters_find(c, "request", 7, &i), -EDOM);
     assert_int_equal(emmap_counters_name(c, 3, &name), -EDOM);
     assert_ok(emmap_counters_close(c));
@@ -330,6 +335,29 @@ static void a_file_that_is_cut_is_told(void **state) {
     assert_int_equal(open_as(&c, path, 0, 0, NULL), EMMAP_E_CORRUPT);
     poke(path, COUNTERS_LIVE_OFF, &most, 8);
     assert_int_equal(open_as(&c, path, 0, 0, NULL), EMMAP_E_TRUNCATED);
+    await_no_regions();
+}
+
+/* A simple one answers alike, in use and to the next opener. */
+static void a_simple_file_that_is_cut_is_told(void **state) {
+    (void)state;
+    const char *path = support_path("s");
+    struct emmap_file *simple;
+    struct emmap_counters_info info;
+    struct emmap_counters *c;
+    uint64_t n;
+    int64_t got;
+    own_faults();
+    assert_ok(emmap_simple_counters_open(&simple, path, 1000, &n));
+    emmap_file_free(simple);
+    assert_ok(open_as(&c, path, 0, 0, NULL));
+    assert_ok(truncate(path, 4096));
+    assert_int_equal(emmap_counters_get(c, 900, &got), EMMAP_E_TRUNCATED);
+    assert_int_equal(emmap_counters_info(c, &info), EMMAP_E_TRUNCATED);
+    end(c);
+    assert_int_equal(open_as(&c, path, 0, 0, NULL), EMMAP_E_TRUNCATED);
+    assert_ok(truncate(path, 16 + 8 * 1000 + 1));
+    assert_int_equal(open_as(&c, path, 0, 0, NULL), EMMAP_E_CORRUPT);
     await_no_regions();
 }
 
@@ -1089,6 +1117,7 @@ int main(int argc, char **argv) {
         TEST(simple_counters_are_opened_as_they_are),
         TEST(each_damaged_byte_is_found),
         TEST(a_file_that_is_cut_is_told),
+        TEST(a_simple_file_that_is_cut_is_told),
         TEST(a_file_that_is_cut_in_use_is_told),
         TEST(later_formats_are_refused),
         TEST(more_are_added_while_others_use_it),
