@@ -379,8 +379,8 @@ flush(?IS_HANDLE(Handle) = Mem) ->
 flush(Mem) ->
     ?NO_HANDLE([Mem]).
 
-%% @doc Waits until all that was written before the call is on the disk (fdatasync), with the
-%% directory entry of a file that open made. For a private handle there is nothing to wait for.
+%% @doc Waits until all that was written before the call is on the disk (fdatasync), and the
+%% file's directory entry with it, once for a handle. For a private handle there is nothing to wait for.
 %%
 %% After a failure, `{error, {sync_failed, Reason}}' is the answer until the last handle of the
 %% file in this VM is closed: the kernel has dropped pages, and would call the next sync a success.
@@ -487,7 +487,7 @@ open_counters(File) ->
 %% the file: Erlang, C, version 2.1.3.
 %%
 %% Raises `{emmap, foreign}' for a file of another kind, `{emmap, corrupt}' for a damaged one,
-%% `{emmap, size_mismatch}' for another count; the file is left as it was.
+%% `{emmap, truncated}' for one that was cut, `{emmap, size_mismatch}' for another count; the file is left as it was.
 -spec open_counters(file:name_all(), non_neg_integer()) -> counters().
 open_counters(File, N) ->
     case counters_native(File, N) of

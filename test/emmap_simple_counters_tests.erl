@@ -60,7 +60,7 @@ a_file_truncated_at_any_length_is_refused_test() ->
         Whole = file_of([1, 2, 3]),
         [begin
              File = new_file(Dir, "cut", binary:part(Whole, 0, Length)),
-             Reason = if Length < 16 -> foreign; true -> corrupt end,
+             Reason = if Length < 16 -> foreign; true -> truncated end,
              [refused(File, N, Reason) || N <- [0, 1, 3]]
          end || Length <- lists:seq(0, byte_size(Whole) - 1)],
         refused(new_file(Dir, "longer", [Whole, 0]), 3, corrupt)
@@ -75,12 +75,13 @@ a_foreign_or_damaged_header_is_refused_test() ->
                  {<<"EMMAP02\n", 3:64/little, 0:192>>, foreign},
                  {<<"emmap01\n", 3:64/little, 0:192>>, foreign},
                  {<<"EMMAP01 ", 3:64/little, 0:192>>, foreign},
-                 {<<"EMMAP01\n", 3:64/big, 0:192>>, corrupt},
+                 {<<"EMMAP01\n", 3:64/big, 0:192>>, truncated},
                  {<<"EMMAP01\n", 0:64, 0:192>>, corrupt},
                  {<<"EMMAP01\n", 0:64>>, corrupt},
                  {<<"EMMAP01\n", -1:64, 0:192>>, corrupt},
                  {<<"EMMAP01\n", (1 bsl 61 + 3):64/little, 0:192>>, corrupt},
-                 {<<"EMMAP01\n", 4:64/little, 0:192>>, corrupt}]]
+                 {<<"EMMAP01\n", 4:64/little, 0:192>>, truncated},
+                 {<<"EMMAP01\n", 2:64/little, 0:192>>, corrupt}]]
     end).
 
 %% Every bit of a header of 16 bytes matters.
@@ -89,7 +90,12 @@ a_flipped_bit_of_the_header_is_refused_test() ->
         <<Header:128, Values/binary>> = file_of([7]),
         [begin
              File = new_file(Dir, "flipped", <<(Header bxor (1 bsl Bit)):128, Values/binary>>),
-             refused(File, 1, if Bit < 64 -> corrupt; true -> foreign end)
+             <<_:64, Count:64/little>> = <<(Header bxor (1 bsl Bit)):128>>,
+             Reason = if Bit >= 64 -> foreign; %% the magic
+                         Count =:= 0; Count > 1 bsl 60 - 3 -> corrupt;
+                         true -> truncated
+                      end,
+             refused(File, 1, Reason)
          end || Bit <- lists:seq(0, 127)]
     end).
 

@@ -151,7 +151,7 @@ static int look_for_counters(const char *path, struct report *r) {
     const struct emmap_counters_options options = {.flags =
                                                        EMMAP_COUNTERS_READ | EMMAP_COUNTERS_FORCE};
     int rc = emmap_simple_counters_count(r->file, &r->count);
-    r->is_simple = rc == 0 || rc == EMMAP_E_CORRUPT;
+    r->is_simple = rc == 0 || rc == EMMAP_E_CORRUPT || rc == EMMAP_E_TRUNCATED;
     if (!r->is_simple) rc = emmap_counters_open(&r->counters, path, &options);
     if (rc == EMMAP_E_FOREIGN) return 0;
     r->is_counters = true;

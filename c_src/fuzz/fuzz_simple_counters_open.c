@@ -55,9 +55,9 @@ static int expected(const struct run *run, uint64_t asked, uint64_t *count) {
     if (run->len_bytes < HEADER) return EMMAP_E_FOREIGN;
     memcpy(&header, run->bytes, sizeof header);
     if (memcmp(header.magic, EMMAP_DISK_SIMPLE_COUNTERS_MAGIC, 8) != 0) return EMMAP_E_FOREIGN;
-    if (header.count == 0 || header.count != (run->len_bytes - HEADER) / VALUE ||
-        (run->len_bytes - HEADER) % VALUE != 0)
-        return EMMAP_E_CORRUPT;
+    if (header.count == 0 || header.count > (INT64_MAX - HEADER) / VALUE) return EMMAP_E_CORRUPT;
+    if (run->len_bytes < HEADER + header.count * VALUE) return EMMAP_E_TRUNCATED;
+    if (run->len_bytes > HEADER + header.count * VALUE) return EMMAP_E_CORRUPT;
     *count = header.count;
     return asked != 0 && asked != header.count ? EMMAP_E_SIZE_MISMATCH : 0;
 }

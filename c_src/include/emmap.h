@@ -205,8 +205,9 @@ EMMAP_API int emmap_file_grow(struct emmap_file *file, uint64_t *now_bytes);
 /* emmap_file_flush -- start the write-back of what has changed; does not wait for it to end. */
 EMMAP_API int emmap_file_flush(struct emmap_file *file);
 
-/* emmap_file_sync -- wait until everything written before the call is on the disk, with the
- * directory entry of a file that open made. A private handle has nothing to wait for.
+/* emmap_file_sync -- wait until everything written before the call is on the disk, and the
+ * file's directory entry with it (once for a handle: also a file that was there may have been made a moment
+ * ago). A private handle has nothing to wait for.
  *
  * Returns  0 | EMMAP_E_SYNC_FAILED (this one or an earlier one: see _sync_error; stays until
  *          the last handle of the file in this OS process is closed) | EMMAP_E_CLOSED
@@ -284,7 +285,7 @@ enum emmap_fetch {
  *   off   on an 8-byte boundary of the file, else EMMAP_E_ALIGNMENT
  *   old   on success the value before
  *
- * Native byte order. Errors otherwise as emmap_file_write.
+ * Native byte order. -EINVAL: there is no such fetch. Errors otherwise as emmap_file_write.
  * Order    sequentially consistent
  * Threads  any number
  * Process  any number of OS processes
@@ -304,7 +305,7 @@ EMMAP_API int emmap_file_store(struct emmap_file *file, uint64_t off, int64_t va
  *   count   how many; an existing file must have as many. 0: an existing file with any count
  *   found   on success how many there are; counter i is the integer at emmap_simple_counters_off(i)
  *
- * Returns  0 | EMMAP_E_FOREIGN, _CORRUPT, _SIZE_MISMATCH (the file is left as it was) | -errno; a new
+ * Returns  0 | EMMAP_E_FOREIGN, _CORRUPT, _TRUNCATED, _SIZE_MISMATCH (the file is left as it was) | -errno; a new
  *          file that is whole by then stays: somebody else may have it open already
  * Process  safe when several make the file at once
  * Faults   waits for the file system
@@ -362,12 +363,15 @@ struct emmap_counters_options {
 
 /* emmap_counters_open -- open, make or extend a file of counters.
  *
- * A file that is extended may be in use meanwhile.
+ * A file that is extended may be in use meanwhile. A handle has addresses for what it was opened with, for 16 times
+ * that or 4 GiB at least, but not beyond 64 GiB: of counters that others add behind them its calls are -ENOMEM until
+ * the file is opened anew.
  *
  * Returns  0 | -EINVAL (a name that is empty, too long, no UTF-8, or given twice) | EMMAP_E_FOREIGN
- *          | EMMAP_E_CORRUPT | EMMAP_E_DIFFERS | EMMAP_E_NOTSUP (to extend a file of simple counters; a
+ *          | EMMAP_E_CORRUPT | EMMAP_E_TRUNCATED | EMMAP_E_DIFFERS | EMMAP_E_NOTSUP (to extend a file of simple counters; a
  *          later format) | EMMAP_E_BUSY (another is extending it for 5 s) | as emmap_file_open; the file is left
- *          as it was
+ *          as it was | EMMAP_E_SYNC_FAILED or the -errno of a sync that failed: the file may be longer, have its
+ *          new counters or not, and says to the next opener that a sync has failed
  * Process  safe when several make or extend it at once
  * Faults   touches each page of names, and after a reboot each page: waits for the disk
  */
@@ -388,8 +392,8 @@ EMMAP_API void emmap_counters_free(struct emmap_counters *counters);
  * Wraps. Unsigned values are given and answered as int64_t of the same bits. Of striped counters get is
  * a sum of the cells, put sets them one after the other, fetch is ADD or SUB only (old is 0).
  *
- * Returns  0 | -EDOM (there is no such counter) | -EACCES | EMMAP_E_NOTSUP (of striped counters)
- *          | as emmap_file_fetch; EMMAP_E_TRUNCATED if others have cut the counter off
+ * Returns  0 | -EDOM (there is no such counter) | -EINVAL (no such fetch) | -EACCES | EMMAP_E_NOTSUP (of
+ *          striped counters) | as emmap_file_fetch; EMMAP_E_TRUNCATED if others have cut the counter off
  * Order    sequentially consistent, but striped ones
  * Threads  any number
  * Process  any number of OS processes
@@ -412,7 +416,8 @@ EMMAP_API int emmap_counters_put(struct emmap_counters *counters, uint64_t i, in
  * again.
  *
  * Returns  0 | -EDOM | -EINVAL (n is 0) | -EOVERFLOW (there are no more) | -EACCES
- *          | EMMAP_E_NOTSUP (striped or simple counters) | as emmap_file_sync; nothing is given then
+ *          | EMMAP_E_NOTSUP (striped or simple counters) | as emmap_file_sync: after a sync that failed, also one
+ *          that another call made, until the file is opened anew; nothing is given then
  * Order    sequentially consistent
  * Threads, Process   any number
  * Durable  what was given is not given again after a power loss

@@ -68,6 +68,10 @@ int os_zero(int fd, uint64_t off, uint64_t len_bytes, bool keep);
  * some systems answer -EINVAL to less. -EOPNOTSUPP. */
 int os_punch(int fd, uint64_t off, uint64_t len_bytes);
 
+/* The next range of the file at or behind off that is no hole. -ENXIO: there is none. -EOPNOTSUPP: the system
+ * cannot tell. Moves the descriptor's position, which nobody uses. */
+int os_data(int fd, uint64_t off, uint64_t *from, uint64_t *to);
+
 enum os_advice {
     OS_ADVICE_NORMAL,
     OS_ADVICE_SEQUENTIAL,

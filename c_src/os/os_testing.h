@@ -35,6 +35,7 @@
     X(ALLOCATE, allocate)           \
     X(ZERO, zero)                   \
     X(PUNCH, punch)                 \
+    X(DATA, data)                   \
     X(LOCK, lock)                   \
     X(UNLOCK, unlock)               \
     X(LOCK_BYTE, lock_byte)         \

@@ -283,6 +283,23 @@ int os_sync_range(int fd, void *addr, uint64_t off, size_t len_bytes) {
     return rc;
 }
 
+int os_data(int fd, uint64_t off, uint64_t *from, uint64_t *to) {
+    OS_FAIL(DATA);
+#ifdef SEEK_DATA
+    if (off > INT64_MAX) return -ENXIO;
+    const off_t data = lseek(fd, (off_t)off, SEEK_DATA);
+    if (data < 0) return errno == EINVAL ? -EOPNOTSUPP : -errno;
+    const off_t hole = lseek(fd, data, SEEK_HOLE);
+    if (hole < 0) return -errno;
+    *from = (uint64_t)data;
+    *to = (uint64_t)hole;
+    return 0;
+#else
+    (void)fd, (void)off, (void)from, (void)to;
+    return -EOPNOTSUPP;
+#endif
+}
+
 int os_sync_parent(const char *path) {
     OS_FAIL(SYNC_PARENT);
     char dir[PATH_MAX];

@@ -129,6 +129,7 @@ static int word(struct emmap_counters *c, uint64_t i, struct word_call call, int
 
 int emmap_counters_fetch(struct emmap_counters *c, uint64_t i, enum emmap_fetch fetch,
                          int64_t operand, int64_t *old) {
+    if ((unsigned)fetch > EMMAP_UMIN) return -EINVAL;
     return word(c, i, (struct word_call){.op = WORD_FETCH, .fetch = fetch, .operand = operand},
                 old);
 }
@@ -173,23 +174,27 @@ static uint64_t reserved_off(const struct emmap_counters *c, uint64_t i) {
 }
 
 /* The first who reserves: on the disk is the count, too, before a number is given. Who extends the file shows
- * it before it is there, and a count that a power cut takes back would let the record be made once more. */
+ * it before it is there, and a count that a power cut takes back would let the record be made once more. Its page
+ * is made dirty again: a sync of somebody else that failed may have dropped it. */
 static int sync_count(struct emmap_counters *c) {
+    struct word_call call = {.op = WORD_FETCH, .fetch = EMMAP_ADD, .operand = 0};
+    const int rc = file_word(
+        c->file, true, counters_live(offsetof(struct emmap_disk_counters_live, count)), &call);
+    if (rc) return rc;
     return counters_note_failure(c, PM_SYNC(emmap_file_sync_range(c->file, 0, COUNTERS_DATA_OFF)));
 }
 
-/* Raises reserved above end, by a store of its own: what somebody else has stored may have been dropped
- * by a sync that failed. */
+/* Raises reserved to end at least, by a store of its own, also where it is that already: what somebody else has
+ * stored may have been dropped by a sync that failed. */
 static int reserve(struct emmap_counters *c, uint64_t i, uint64_t end, uint64_t *now) {
     struct word_call call = {.op = WORD_LOAD};
     int rc = word_at(c, true, reserved_off(c, i), &call);
     if (rc == 0 && call.old == 0) rc = sync_count(c);
     if (rc) return rc;
-    const uint64_t ahead = atomic_load_explicit(&c->ahead, memory_order_relaxed);
     call.op = WORD_CAS;
     do {
         const uint64_t reserved = (uint64_t)call.old;
-        *now = sum_of(reserved > end ? reserved : end, ahead);
+        *now = reserved > end ? reserved : end;
         call.expected = call.old;
         call.operand = (int64_t)*now;
         rc = word_at(c, true, reserved_off(c, i), &call);
@@ -197,33 +202,30 @@ static int reserve(struct emmap_counters *c, uint64_t i, uint64_t end, uint64_t 
     return rc;
 }
 
-/* Somebody waits for this raise: it goes further than the one before. */
-static void go_further(struct emmap_counters *c) {
-    uint64_t ahead = atomic_load_explicit(&c->ahead, memory_order_relaxed);
-    if (ahead < MOST_AHEAD)
-        atomic_compare_exchange_strong_explicit(&c->ahead, &ahead, 2 * ahead, memory_order_relaxed,
-                                                memory_order_relaxed);
-}
-
+/* Each raise goes further than the last one that succeeded. */
 static int raise(struct emmap_counters *c, uint64_t i, uint64_t end) {
-    uint64_t count, now;
+    uint64_t count, now, ahead = atomic_load_explicit(&c->ahead, memory_order_relaxed);
+    const uint64_t further = ahead < MOST_AHEAD ? 2 * ahead : ahead;
     int rc = counters_look(c, true, &count); /* in place of what was cut off are zeros */
-    go_further(c);
-    if (rc == 0) rc = reserve(c, i, end, &now);
+    if (rc == 0) rc = reserve(c, i, sum_of(end, further), &now);
     if (rc == 0)
         rc = counters_note_failure(
             c, PM_SYNC(emmap_file_sync_range(c->file, counters_off(c, i), COUNTERS_PLAIN)));
     if (rc) return rc;
+    atomic_compare_exchange_strong_explicit(&c->ahead, &ahead, further, memory_order_relaxed,
+                                            memory_order_relaxed);
     struct word_call call = {.op = WORD_FETCH, .fetch = EMMAP_UMAX, .operand = (int64_t)now};
     return word_at(c, true, counters_off(c, i) + offsetof(struct emmap_disk_counter, durable),
                    &call);
 }
 
 /* Who finds half of what is ahead used up raises, alone; who finds too few left raises, too, however
- * many do. low says how many are to be left over; *again that nothing is given yet. */
+ * many do. low says how many are to be left over; *again that nothing is given yet. After a sync that failed
+ * nothing is given: the kernel may drop the page, and have the value of before. */
 static int try_allocate(struct emmap_counters *c, bool wait, uint64_t i, struct word_call *call,
                         bool *again) {
     const uint64_t n = (uint64_t)call->operand;
+    if (emmap_file_sync_error(c->file)) return EMMAP_E_SYNC_FAILED;
     int rc = word_at(c, wait, counters_off(c, i), call);
     if (rc || call->taken) return rc;
     if (!wait) return -EAGAIN;
@@ -237,7 +239,7 @@ static int try_allocate(struct emmap_counters *c, bool wait, uint64_t i, struct 
         return rc;
     }
     if (!atomic_exchange(&c->raising, true)) {
-        (void)raise(c, i, key + n); /* where it fails: those that are left are good */
+        (void)raise(c, i, key + n); /* where no sync has failed, those that are left are good */
         atomic_store(&c->raising, false);
     }
     call->low = 0;

@@ -2,6 +2,7 @@
 #ifndef EMMAP_STORE_COUNTERS_H
 #define EMMAP_STORE_COUNTERS_H
 
+#include "core/siphash.h"
 #include "emmap.h"
 #include "store/counters_layout.h"
 #include "store/word.h"
@@ -17,6 +18,8 @@ struct emmap_counters {
     _Atomic uint64_t count;     /* as last looked at; it only rises */
     _Atomic uint64_t ahead;     /* by how much the next raise goes on */
     _Atomic bool raising;       /* somebody who was not in need of it raises */
+    struct siphash_seed seed;   /* of the table of names */
+    struct pool_job job;        /* of emmap_counters_free */
     pthread_mutex_t names_lock; /* of who reads further names */
     _Atomic(struct counters_names *) names; /* the last one, which has all; NULL: none */
 };

@@ -7,14 +7,16 @@
 #include "core/pm.h"
 #include "store/counters.h"
 
-/* All names, found by a hash; made anew when there are more. The texts stay where they are. */
+/* All names, found by a hash. Further ones are added in place, by one at a time, while others look for some; where
+ * there is no room, a table with twice as much takes over. The texts stay where they are. */
 struct counters_names {
     struct counters_names *before; /* those that it took over from */
     struct emmap_disk_counter_name *texts;
-    uint64_t first, count; /* of its own texts; all */
+    uint64_t first, room;   /* the first of its own texts; how many there may be in all */
+    _Atomic uint64_t count; /* in all */
     uint64_t mask;
     struct emmap_counter *counter;
-    uint64_t *bucket; /* the counter's number from 1; 0: free */
+    _Atomic uint64_t *bucket; /* the counter's number from 1; 0: free */
 };
 
 /* ---------------------------------------------------------------------------------- what may be */
@@ -53,14 +55,6 @@ static bool may_be(const char *text, size_t least, size_t room) {
     return len >= least && len < room && is_text(text_of(text), len);
 }
 
-/* FNV-1a. */
-static uint64_t hash_of(const char *name, size_t len) {
-    uint64_t hash = 0xCBF29CE484222325u;
-    for (size_t i = 0; i < len; i++)
-        hash = (hash ^ (uint8_t)name[i]) * 0x100000001B3u;
-    return hash ^ hash >> 32;
-}
-
 static uint64_t mask_for(uint64_t count) {
     uint64_t size = 8;
     while (size < 2 * count)
@@ -68,12 +62,14 @@ static uint64_t mask_for(uint64_t count) {
     return size - 1;
 }
 
-/* Where the name is in the table, or would be. */
-static uint64_t *place(uint64_t *bucket, uint64_t mask, const struct emmap_counter *counter,
-                       const char *name, size_t len) {
-    uint64_t at = hash_of(name, len) & mask;
-    while (bucket[at] != 0) {
-        const char *other = counter[bucket[at] - 1].name;
+/* Where the name is in the table, or would be. *found: the counter's number from 1, or 0. */
+static _Atomic uint64_t *place(const struct siphash_seed *seed, _Atomic uint64_t *bucket,
+                               uint64_t mask, const struct emmap_counter *counter, const char *name,
+                               size_t len, uint64_t *found) {
+    uint64_t at = siphash(seed, name, len) & mask;
+    /* pairs with fill: release bucket */
+    while ((*found = atomic_load_explicit(&bucket[at], memory_order_acquire)) != 0) {
+        const char *other = counter[*found - 1].name;
         if (strlen(other) == len && memcmp(other, name, len) == 0) break;
         at = (at + 1) & mask;
     }
@@ -81,14 +77,27 @@ static uint64_t *place(uint64_t *bucket, uint64_t mask, const struct emmap_count
 }
 
 /* false: two are alike. */
-static bool fill(uint64_t *bucket, uint64_t mask, const struct emmap_counter *counter,
-                 uint64_t count) {
-    for (uint64_t i = 0; i < count; i++) {
-        uint64_t *at = place(bucket, mask, counter, counter[i].name, strlen(counter[i].name));
-        if (*at != 0) return false;
-        *at = i + 1;
+static bool fill(const struct siphash_seed *seed, _Atomic uint64_t *bucket, uint64_t mask,
+                 const struct emmap_counter *counter, uint64_t from, uint64_t to) {
+    for (uint64_t i = from; i < to; i++) {
+        const char *name = counter[i].name;
+        uint64_t found;
+        _Atomic uint64_t *at = place(seed, bucket, mask, counter, name, strlen(name), &found);
+        if (found != 0) return false;
+        store_release(at, i + 1); /* pairs with place: acquire bucket */
     }
     return true;
+}
+
+/* 0; refused: two are alike. */
+static int check_differ(const struct siphash_seed *seed, const struct emmap_counter *counter,
+                        uint64_t count, int refused) {
+    const uint64_t mask = mask_for(count);
+    _Atomic uint64_t *bucket = calloc(mask + 1, sizeof *bucket);
+    if (!bucket) return -ENOMEM;
+    const bool differ = fill(seed, bucket, mask, counter, 0, count);
+    free(bucket);
+    return differ ? 0 : refused;
 }
 
 int counters_check_names(const struct emmap_counter *names, uint64_t count) {
@@ -97,12 +106,9 @@ int counters_check_names(const struct emmap_counter *names, uint64_t count) {
             !may_be(names[i].unit, 0, COUNTERS_UNIT_BYTES) ||
             !may_be(names[i].help, 0, COUNTERS_HELP_BYTES) || names[i].type > EMMAP_COUNTER)
             return -EINVAL;
-    const uint64_t mask = mask_for(count);
-    uint64_t *bucket = calloc(mask + 1, sizeof *bucket);
-    if (!bucket) return -ENOMEM;
-    const bool differ = fill(bucket, mask, names, count);
-    free(bucket);
-    return differ ? 0 : -EINVAL;
+    struct siphash_seed seed;
+    siphash_seed(&seed);
+    return check_differ(&seed, names, count, -EINVAL);
 }
 
 /* ------------------------------------------------------------------------------------- the bytes */
@@ -155,17 +161,21 @@ void counters_free_names(struct emmap_counters *c) {
     }
 }
 
+/* With all of the ones before it, and room for count. */
 static struct counters_names *new_names(struct counters_names *before, uint64_t count) {
     struct counters_names *names = calloc(1, sizeof *names);
     if (!names) return NULL;
     names->before = before;
     names->first = before ? before->count : 0;
-    names->count = count;
-    names->mask = mask_for(count);
-    names->texts = calloc(count - names->first, sizeof *names->texts);
-    names->counter = calloc(count, sizeof *names->counter);
+    names->room = before && count < 2 * before->room ? 2 * before->room : count;
+    names->mask = mask_for(names->room);
+    names->texts = calloc(names->room - names->first, sizeof *names->texts);
+    names->counter = calloc(names->room, sizeof *names->counter);
     names->bucket = calloc(names->mask + 1, sizeof *names->bucket);
-    if (names->texts && names->counter && names->bucket) return names;
+    if (names->texts && names->counter && names->bucket) {
+        if (before) memcpy(names->counter, before->counter, names->first * sizeof *names->counter);
+        return names;
+    }
     free_names(names);
     return NULL;
 }
@@ -185,38 +195,71 @@ static int read_one(struct emmap_counters *c, uint64_t i, struct emmap_disk_coun
     return 0;
 }
 
-static int read_further(struct emmap_counters *c, struct counters_names *before, uint64_t count) {
-    struct counters_names *names = new_names(before, count);
-    int rc = names ? 0 : -ENOMEM;
-    if (rc == 0 && before)
-        memcpy(names->counter, before->counter, names->first * sizeof *names->counter);
-    for (uint64_t i = rc ? count : names->first; i < count && rc == 0; i++)
+static int read_some(struct emmap_counters *c, struct counters_names *names, uint64_t from,
+                     uint64_t to) {
+    int rc = 0;
+    for (uint64_t i = from; i < to && rc == 0; i++)
         rc = read_one(c, i, &names->texts[i - names->first], &names->counter[i]);
-    if (rc == 0 && !fill(names->bucket, names->mask, names->counter, count)) rc = EMMAP_E_CORRUPT;
-    if (rc)
-        free_names(names);
-    else
-        store_release(&c->names, names); /* pairs with known_names: acquire names */
     return rc;
+}
+
+/* Nobody finds one of them before all are good. */
+static int add_in_place(struct emmap_counters *c, struct counters_names *names, uint64_t count) {
+    const uint64_t from = names->count;
+    int rc = read_some(c, names, from, count);
+    if (rc == 0) rc = check_differ(&c->seed, names->counter + from, count - from, EMMAP_E_CORRUPT);
+    for (uint64_t i = from; i < count && rc == 0; i++) {
+        const char *name = names->counter[i].name;
+        uint64_t found;
+        (void)place(&c->seed, names->bucket, names->mask, names->counter, name, strlen(name),
+                    &found);
+        if (found != 0) rc = EMMAP_E_CORRUPT;
+    }
+    if (rc) return rc;
+    (void)fill(&c->seed, names->bucket, names->mask, names->counter, from, count);
+    store_release(&names->count, count); /* pairs with names_count: acquire count */
+    return 0;
+}
+
+static int add_anew(struct emmap_counters *c, struct counters_names *before, uint64_t count) {
+    struct counters_names *names = new_names(before, count);
+    int rc = names ? read_some(c, names, names->first, count) : -ENOMEM;
+    if (rc == 0 && !fill(&c->seed, names->bucket, names->mask, names->counter, 0, count))
+        rc = EMMAP_E_CORRUPT;
+    if (rc) {
+        free_names(names);
+        return rc;
+    }
+    atomic_init(&names->count, count);
+    store_release(&c->names, names); /* pairs with known_names: acquire names */
+    return 0;
 }
 
 static struct counters_names *known_names(const struct emmap_counters *c) {
     return atomic_load_explicit(&c->names, memory_order_acquire);
 }
 
+static uint64_t names_count(const struct counters_names *names) {
+    return names ? atomic_load_explicit(&names->count, memory_order_acquire) : 0;
+}
+
 int counters_read_names(struct emmap_counters *c, uint64_t count) {
     pthread_mutex_lock(&c->names_lock);
-    struct counters_names *before = known_names(c);
-    const int rc = count > (before ? before->count : 0) ? read_further(c, before, count) : 0;
+    struct counters_names *names = known_names(c);
+    int rc = 0;
+    if (count > names_count(names))
+        rc = names && count <= names->room ? add_in_place(c, names, count)
+                                           : add_anew(c, names, count);
     pthread_mutex_unlock(&c->names_lock);
     return rc;
 }
 
 int counters_known(const struct emmap_counters *c, const char *name, size_t len, uint64_t *i) {
     const struct counters_names *names = known_names(c);
-    const uint64_t at = names ? *place(names->bucket, names->mask, names->counter, name, len) : 0;
-    if (at == 0) return -EDOM;
-    *i = at - 1;
+    uint64_t found = 0;
+    if (names) (void)place(&c->seed, names->bucket, names->mask, names->counter, name, len, &found);
+    if (found == 0) return -EDOM;
+    *i = found - 1;
     return 0;
 }
 
@@ -227,7 +270,7 @@ int counters_find(struct emmap_counters *c, bool wait, const char *name, size_t 
     if (counters_known(c, name, len, i) == 0) return 0;
     int rc = counters_look(c, wait, &count);
     if (rc) return rc;
-    if (count <= known_names(c)->count) return -EDOM;
+    if (count <= names_count(known_names(c))) return -EDOM;
     if (!wait) return -EAGAIN;
     rc = counters_read_names(c, count);
     return rc ? rc : counters_known(c, name, len, i);
@@ -240,7 +283,7 @@ int emmap_counters_find(struct emmap_counters *c, const char *name, size_t len, 
 int emmap_counters_name(struct emmap_counters *c, uint64_t i, struct emmap_counter *out) {
     uint64_t count;
     if (!c->is_named) return -EDOM;
-    if (i >= known_names(c)->count) {
+    if (i >= names_count(known_names(c))) {
         int rc = counters_look(c, true, &count);
         if (rc == 0 && i >= count) rc = -EDOM;
         if (rc == 0) rc = counters_read_names(c, count);

@@ -108,25 +108,69 @@ static int skip_reserved(struct emmap_counters *c, uint64_t i) {
     return rc;
 }
 
-/* What was written before a reboot, to a copy, or under another mount. Others may do so, and use it, at the
- * same time: the words only rise. */
+/* What is not there are zeros, which need nothing done: a file may be of more holes than a disk has room for. */
+static int each_data(struct emmap_counters *c, uint64_t count,
+                     int (*each)(struct emmap_counters *c, uint64_t from, uint64_t to)) {
+    const uint64_t end = bytes_of(count, c->stride);
+    for (uint64_t at = 0; at < end;) {
+        uint64_t from = at, to = end;
+        int rc = os_data(c->file->region->fd, at, &from, &to);
+        if (rc == -ENXIO) return 0;
+        if (rc && rc != -EOPNOTSUPP) return rc;
+        if (from >= end) return 0;
+        if (to > end) to = end;
+        rc = each(c, from, to);
+        if (rc) return rc;
+        at = to > at ? to : at + COUNTERS_DATA_OFF; /* a hole that was made meanwhile */
+    }
+    return 0;
+}
+
+/* The records that have a byte in a range. */
+static int skip_in(struct emmap_counters *c, uint64_t from, uint64_t to) {
+    uint8_t bytes[4 * COUNTERS_DATA_OFF];
+    if (to <= c->data_off) return 0;
+    const uint64_t most = sizeof bytes / c->stride;
+    const uint64_t last = (to - c->data_off + c->stride - 1) / c->stride;
+    for (uint64_t i = from > c->data_off ? (from - c->data_off) / c->stride : 0; i < last;
+         i += most) {
+        const uint64_t n = last - i < most ? last - i : most;
+        uint64_t got = 0;
+        int rc = emmap_file_read(c->file, counters_off(c, i), bytes, n * c->stride, &got);
+        if (rc == EMMAP_E_PAST_END || (rc == 0 && got < n * c->stride)) rc = EMMAP_E_TRUNCATED;
+        for (uint64_t k = 0; k < n && rc == 0; k++) {
+            struct emmap_disk_counter record;
+            memcpy(&record, bytes + k * c->stride, sizeof record);
+            if (record.reserved != 0) rc = skip_reserved(c, i + k);
+        }
+        if (rc) return rc;
+    }
+    return 0;
+}
+
+/* What was written before a reboot, to a copy, or under another mount; or a sync has failed, and the kernel may
+ * have dropped a page, and read the one of before. Others may do so, and use it, at the same time: the words only
+ * rise. */
 static int recover(struct emmap_counters *c, uint64_t count) {
-    int rc = 0;
-    for (uint64_t i = 0; i < count && rc == 0 && !(c->flags & EMMAP_COUNTERS_STRIPED); i++)
-        rc = skip_reserved(c, i);
+    const int rc = c->flags & EMMAP_COUNTERS_STRIPED ? 0 : each_data(c, count, skip_in);
     return rc ? rc : write_identity(c);
 }
 
-/* A failed sync has dropped pages from what the kernel writes: all are made dirty again. */
-static int write_anew(struct emmap_counters *c, uint64_t count) {
-    const uint64_t end = bytes_of(count, c->stride);
+static int make_dirty(struct emmap_counters *c, uint64_t from, uint64_t to) {
     int64_t old;
     int rc = 0;
-    for (uint64_t off = 0; off < end && rc == 0; off += COUNTERS_DATA_OFF) {
+    for (uint64_t off = from / COUNTERS_DATA_OFF * COUNTERS_DATA_OFF; off < to && rc == 0;
+         off += COUNTERS_DATA_OFF) {
         OS_RECORD(.kind = OS_EVENT_TOUCH, .addr = region_at(c->file->region, off),
                   .len_bytes = COUNTERS_DATA_OFF, .fd = -1);
         rc = emmap_file_fetch(c->file, off, EMMAP_ADD, 0, &old);
     }
+    return rc;
+}
+
+/* A failed sync has dropped pages from what the kernel writes: all are made dirty again. */
+static int write_anew(struct emmap_counters *c, uint64_t count) {
+    int rc = each_data(c, count, make_dirty);
     if (rc) return rc;
     file_forget_sync_error(c->file);
     rc = PM_SYNC(emmap_file_sync(c->file));
@@ -137,8 +181,8 @@ static int take_over(struct emmap_counters *c, uint64_t count) {
     bool same;
     int64_t failed;
     int rc = was_here(c, &same);
-    if (rc == 0 && !PM_MUST(same)) rc = recover(c, count);
     if (rc == 0) rc = emmap_file_load(c->file, LIVE(sync_error), &failed);
+    if (rc == 0 && (!PM_MUST(same) || failed != 0)) rc = recover(c, count);
     return rc == 0 && failed != 0 ? write_anew(c, count) : rc;
 }
 
@@ -280,7 +324,6 @@ static int load(struct emmap_counters *c, const struct emmap_counters_options *o
         if (rc == 0 && c->is_named) rc = counters_read_names(c, count);
     }
     if (rc == 0) rc = agree(c, options, count);
-    if (rc == 0 && !c->is_simple) rc = counters_look(c, true, &count);
     if (rc == 0 && !c->is_simple && !(c->flags & EMMAP_COUNTERS_READ)) rc = take_over(c, count);
     if (rc == 0) atomic_store(&c->count, count);
     return rc;
@@ -291,16 +334,26 @@ static struct emmap_counters *new_counters(uint32_t flags) {
     if (!c) return NULL;
     c->flags = flags;
     atomic_init(&c->ahead, FIRST_AHEAD);
+    siphash_seed(&c->seed);
     if (pthread_mutex_init(&c->names_lock, NULL) == 0) return c;
     free(c);
     return NULL;
 }
 
-static int open_file(struct emmap_counters *c, const char *path, uint32_t flags, uint64_t bytes) {
+/* What a file gets by itself, at least, is enough for all but large ones. */
+static uint64_t addresses_for(const struct emmap_counters_options *options) {
+    const uint64_t usual = UINT64_C(4) << 30, large = UINT64_C(64) << 30;
+    const uint64_t bytes = bytes_of(options->count, stride_for(disk_flags(options)));
+    return bytes <= usual ? 0 : bytes < large ? large : bytes;
+}
+
+static int open_file(struct emmap_counters *c, const char *path, uint32_t flags, uint64_t bytes,
+                     uint64_t address_space_bytes) {
     const struct emmap_file_options options = {
         .flags =
             EMMAP_SHARED | flags | (c->flags & EMMAP_COUNTERS_READ ? 0u : (uint32_t)EMMAP_WRITE),
         .len_bytes = bytes,
+        .address_space_bytes = address_space_bytes,
     };
     return emmap_file_open(&c->file, path, &options, NULL);
 }
@@ -309,7 +362,8 @@ static int open_existing(struct emmap_counters **out, const char *path,
                          const struct emmap_counters_options *options) {
     struct emmap_counters *c = new_counters(options->flags & EMMAP_COUNTERS_READ);
     if (!c) return -ENOMEM;
-    int rc = open_file(c, path, has(options, EMMAP_COUNTERS_FORCE) ? EMMAP_FORCE : 0u, 0);
+    int rc = open_file(c, path, has(options, EMMAP_COUNTERS_FORCE) ? EMMAP_FORCE : 0u, 0,
+                       addresses_for(options));
     if (rc == 0) rc = counters_cut(load(c, options));
     if (rc)
         emmap_counters_free(c);
@@ -352,7 +406,7 @@ static int fill(const char *path, void *ctx) {
     if (rc == 0)
         rc = open_file(
             c, path, EMMAP_FIXED_SIZE | (options->flags & EMMAP_COUNTERS_FORCE ? EMMAP_FORCE : 0u),
-            bytes_of(options->count, header.stride));
+            bytes_of(options->count, header.stride), 0);
     if (rc == 0) {
         attach(c, &header);
         for (uint64_t i = 0; options->counters && i < options->count && rc == 0; i++)
@@ -391,10 +445,23 @@ int emmap_counters_close(struct emmap_counters *c) {
     return emmap_file_close(c->file);
 }
 
-void emmap_counters_free(struct emmap_counters *c) {
-    if (!c) return;
-    emmap_file_free(c->file);
+static void free_now(struct emmap_counters *c) {
     counters_free_names(c);
     pthread_mutex_destroy(&c->names_lock);
     free(c);
+}
+
+static void free_job(struct pool_job *job) {
+    free_now((struct emmap_counters *)(void *)((char *)job - offsetof(struct emmap_counters, job)));
+}
+
+/* To free 100,000 names takes some ms: that is for the background. */
+void emmap_counters_free(struct emmap_counters *c) {
+    if (!c) return;
+    emmap_file_free(c->file);
+    c->job.run = free_job;
+    if (atomic_load(&c->names))
+        pool_run(&c->job);
+    else
+        free_now(c);
 }

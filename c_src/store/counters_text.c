@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/siphash.h"
 #include "emmap.h"
 
 /* Metrics whose names end in their counters' numbers are unlike each other, so such a name can only be like
@@ -166,6 +167,7 @@ static void stem_of(const struct emmap_counter *counter, char stem[METRIC_BYTES]
 struct names {
     char **slots;
     size_t mask;
+    struct siphash_seed seed;
 };
 
 static int names_init(struct names *names, uint64_t count) {
@@ -174,6 +176,7 @@ static int names_init(struct names *names, uint64_t count) {
         slots *= 2;
     if (slots / 2 < count) return -ENOMEM;
     *names = (struct names){.slots = calloc(slots, sizeof *names->slots), .mask = slots - 1};
+    siphash_seed(&names->seed);
     return names->slots ? 0 : -ENOMEM;
 }
 
@@ -183,12 +186,8 @@ static void names_fini(struct names *names) {
     free(names->slots);
 }
 
-/* FNV-1a. */
 static char **names_slot(const struct names *names, const char *name) {
-    uint64_t hash = 0xcbf29ce484222325;
-    for (const char *c = name; *c; c++)
-        hash = (hash ^ (unsigned char)*c) * 0x100000001b3;
-    size_t at = (size_t)(hash ^ hash >> 32) & names->mask;
+    size_t at = (size_t)siphash(&names->seed, name, strlen(name)) & names->mask;
     while (names->slots[at] && strcmp(names->slots[at], name) != 0)
         at = (at + 1) & names->mask;
     return &names->slots[at];

@@ -2,6 +2,7 @@
 #include "store/file.h"
 
 #include <errno.h>
+#include <stdlib.h>
 
 #include "core/figures.h"
 #include "core/pm.h"
@@ -243,13 +244,19 @@ int emmap_file_flush(struct emmap_file *file) {
 }
 
 /* fsync of the file itself makes the name durable too on the usual file systems; the folder's says
- * so on all. One that may not be read cannot be synced; one that was renamed or deleted is not
- * found, and is looked for again. */
+ * so on all. A file that was there already may have been made a moment ago, by one who has not synced the folder
+ * yet, or was killed before that. One that may not be read cannot be synced, nor one of some file systems (EINVAL); one that was renamed or deleted is
+ * not found, and is looked for again. */
 static int sync_entry(struct emmap_file *file) {
     if (atomic_load_explicit(&file->entry_synced, memory_order_acquire)) return 0;
-    const int rc = PM_SYNC(os_sync_parent(file->full_path));
+    char *path;
+    int rc = file_real_path(file->full_path, &path);
+    if (rc == 0) {
+        rc = PM_SYNC(os_sync_parent(path));
+        free(path);
+    }
     if (rc == -ENOENT || rc == -ENOTDIR) return 0;
-    if (rc && rc != -EACCES) return rc;
+    if (rc && rc != -EACCES && rc != -EINVAL) return rc;
     store_release(&file->entry_synced, true);
     return 0;
 }

@@ -15,7 +15,7 @@ struct emmap_file {
     uint64_t off; /* place 0 of the handle, in the file */
     uint64_t max_inc_bytes;
     uint32_t flags;
-    _Atomic bool entry_synced; /* the directory entry is on the disk, or was there before us */
+    _Atomic bool entry_synced; /* this handle has synced the folder that the file is in */
     /* The file's size that this handle's user was last told: only what lies below it may a resize
      * of theirs cut off. */
     _Atomic uint64_t told_bytes;

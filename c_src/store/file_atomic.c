@@ -34,6 +34,7 @@ static int word(struct emmap_file *file, uint64_t off, struct word_call call, in
 
 int emmap_file_fetch(struct emmap_file *file, uint64_t off, enum emmap_fetch fetch, int64_t operand,
                      int64_t *old) {
+    if ((unsigned)fetch > EMMAP_UMIN) return -EINVAL;
     return word(file, off, (struct word_call){.op = WORD_FETCH, .fetch = fetch, .operand = operand},
                 old);
 }

@@ -378,7 +378,6 @@ static int open_named(struct emmap_file *file, struct opening *o, uint64_t *size
             (void)os_close(o->fd);
         return rc;
     }
-    atomic_init(&file->entry_synced, !o->made);
     if (existed) *existed = !o->made;
     return 0;
 }

@@ -23,9 +23,9 @@ int emmap_simple_counters_count(struct emmap_file *file, uint64_t *count) {
     if (rc) return rc;
     if (memcmp(header.magic, EMMAP_DISK_SIMPLE_COUNTERS_MAGIC, sizeof header.magic) != 0)
         return EMMAP_E_FOREIGN;
-    if (header.count == 0 || header.count > MOST_COUNTERS ||
-        emmap_file_size(file) != HEADER + header.count * VALUE)
-        return EMMAP_E_CORRUPT;
+    if (header.count == 0 || header.count > MOST_COUNTERS) return EMMAP_E_CORRUPT;
+    const uint64_t bytes = HEADER + header.count * VALUE, size = emmap_file_size(file);
+    if (size != bytes) return size < bytes ? EMMAP_E_TRUNCATED : EMMAP_E_CORRUPT;
     *count = header.count;
     return 0;
 }

@@ -147,6 +147,32 @@ static void are_born(struct play *play) {
     add(play, 1);
 }
 
+/* Whoever made it was stopped before the folder was synced, and another one has it open by then. */
+static void are_found_unsynced(struct play *play) {
+    const unsigned begins = now(play);
+    os_fail_at(OS_CALL_SYNC_PARENT, 1, EIO, 0);
+    MUST(open_play(play, FIRST) == -EIO);
+    os_fail_never();
+    MUST(open_play(play, FIRST) == 0);
+    note(play, &play->counts, FIRST, begins);
+    play->count = FIRST;
+    add(play, 1);
+}
+
+static void are_allocated_by_another(struct play *play) {
+    are_found_unsynced(play);
+    MUST(allocate(play, 1) == NULL);
+    play->there = now(play);
+    MUST(allocate(play, 2000) == NULL);
+}
+
+static void are_synced_by_another(struct play *play) {
+    are_found_unsynced(play);
+    sync_all(play);
+    play->there = now(play);
+    add(play, 1);
+}
+
 static void are_counted(struct play *play) {
     start(play, FIRST);
     for (unsigned i = 0; i < 3; i++) {
@@ -227,6 +253,8 @@ static const struct counters_history {
     void (*play)(struct play *play);
 } histories[] = {
     {"are_born", nothing, are_born},
+    {"are_allocated_by_another", nothing, are_allocated_by_another},
+    {"are_synced_by_another", nothing, are_synced_by_another},
     {"are_counted", nothing, are_counted},
     {"are_extended", made, are_extended},
     {"are_allocated", made, are_allocated},

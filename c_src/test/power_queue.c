@@ -1,6 +1,7 @@
 /* power_queue.c -- histories of a queue, cut: it always opens, has each message that a sync covered and
  * that was not taken, once, in order, none made up, and goes on working. What one recovery has
  * found stays, and what it has not never comes back. */
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -122,6 +123,18 @@ static void is_born_and_used(struct play *play) {
     push(play, 10);
     sync_queue(play);
     end(play);
+}
+
+/* Whoever made it was stopped before the folder was synced, and another one has it open by then. */
+static void is_synced_by_another(struct play *play) {
+    os_fail_at(OS_CALL_SYNC_PARENT, 1, EIO, 0);
+    MUST(open_queue(play) == -EIO);
+    os_fail_never();
+    MUST(open_queue(play) == 0);
+    push(play, 10);
+    sync_queue(play);
+    play->opened = now(play);
+    push(play, 20);
 }
 
 static void push_sync_take(struct play *play) {
@@ -345,6 +358,7 @@ static const struct queue_history {
 } histories[] = {
     {"is_born", nothing, is_born, 0, 1, 40},
     {"is_born_and_used", nothing, is_born_and_used, 0, 1, 40},
+    {"is_synced_by_another", nothing, is_synced_by_another, 0, 1, 40},
     {"push_sync_take", is_born_and_used, push_sync_take, 0, 1, 40},
     {"crosses_a_segment", nearly_full, crosses_a_segment, 0, 1, 40},
     {"grows", is_born_and_used, grows, 0, 1, 40},

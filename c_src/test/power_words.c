@@ -1,9 +1,11 @@
 /* power_words.c -- histories of counters files and of mapped files, cut: what a sync covered is there,
  * each word is one that was stored since, and a counters file is whole or not there. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "os/os.h"
 #include "test/choice.h"
 #include "test/power_store.h"
 #include "test/support.h"
@@ -168,6 +170,19 @@ static void are_born(struct play *play) {
     count(play, 7);
 }
 
+/* Whoever made it was stopped before the folder was synced, and another one has it open by then. */
+static void are_synced_by_another(struct play *play) {
+    const unsigned begins = now(play);
+    os_fail_at(OS_CALL_SYNC_PARENT, 1, EIO, 0);
+    MUST(open_play(play, 0, 0) == -EIO);
+    os_fail_never();
+    note_size(play, HEADER + WORD * COUNTERS, begins);
+    start(play, 0, 0);
+    count(play, 7);
+    sync_all(play);
+    count(play, 7);
+}
+
 static void are_counted(struct play *play) {
     start(play, 0, 0);
     for (uint64_t i = 0; i < 3; i++) {
@@ -201,6 +216,16 @@ static void is_made_and_a_range_synced(struct play *play) {
     write_words(play, 5000, 3);
     write_words(play, 0, 3);
     sync_range(play, 5000, 24);
+    write_words(play, 5000, 3);
+}
+
+static void is_synced_by_another(struct play *play) {
+    start(play, EMMAP_CREATE, FILE_BYTES);
+    write_words(play, 496, 4);
+    end(play);
+    start(play, 0, 0);
+    write_words(play, 5000, 3);
+    sync_all(play);
     write_words(play, 5000, 3);
 }
 
@@ -262,9 +287,11 @@ static const struct words_history {
 } histories[] = {
     {"counters_are_born", nothing, are_born},
     {"counters_are_born_beside_a_leftover", leftover, are_born},
+    {"counters_are_synced_by_another", nothing, are_synced_by_another},
     {"counters_are_counted", counters, are_counted},
     {"file_is_made", nothing, is_made},
     {"file_is_made_and_a_range_synced", nothing, is_made_and_a_range_synced},
+    {"file_is_synced_by_another", nothing, is_synced_by_another},
     {"file_grows", file, grows},
     {"file_shrinks", file, shrinks},
     {"file_is_truncated", file, is_truncated},

@@ -398,7 +398,8 @@ static void extending_stands_any_failure(void **state) {
 static const struct fault_op use_ops[] = {
     {"allocate, the first time", none_yet, allocate, check_allocated, close_all, .least = 2,
      .also = {EMMAP_E_SYNC_FAILED}, .stays = true},
-    {"allocate, while there are some", few_left, allocate, check_allocated, close_all, .least = 2},
+    {"allocate, while there are some", few_left, allocate, check_allocated, close_all, .least = 2,
+     .also = {EMMAP_E_SYNC_FAILED}, .stays = true},
     {"allocate, when there are too few", too_few_left, allocate, check_allocated, close_all,
      .least = 2, .also = {EMMAP_E_SYNC_FAILED}, .stays = true},
     {"sync", open_named, sync_all, check_synced, close_all, .least = 2,

@@ -339,6 +339,28 @@ static void a_punched_range_is_zeros_and_takes_no_space(void **state) {
     close(fd);
 }
 
+static void what_is_no_hole_is_found(void **state) {
+    (void)state;
+    const char *path = support_path("f");
+    const uint64_t hole = 1 << 20;
+    uint64_t from = 5, to = 6;
+    make_file(path, 0);
+    const int fd = open(path, O_RDWR | O_CLOEXEC);
+    assert_ok(ftruncate(fd, 4 * (off_t)hole));
+    assert_int_equal(pwrite(fd, "x", 1, 2 * (off_t)hole), 1);
+    const int rc = os_data(fd, 100, &from, &to);
+    if (rc == -EOPNOTSUPP || (rc == 0 && from == 100)) skip(); /* it does not tell */
+    assert_ok(rc);
+    assert_in_range(from, hole, 2 * hole);
+    assert_in_range(to, 2 * hole + 1, 3 * hole);
+    assert_ok(os_data(fd, 2 * hole, &from, &to));
+    assert_int_equal(from, 2 * hole);
+    assert_int_equal(os_data(fd, 3 * hole, &from, &to), -ENXIO);
+    assert_int_equal(os_data(fd, 4 * hole, &from, &to), -ENXIO);
+    assert_int_equal(os_data(fd, UINT64_MAX, &from, &to), -ENXIO);
+    close(fd);
+}
+
 static unsigned punches_seen;
 
 static void note_punch(void *ctx, const struct os_event *event) {
@@ -435,6 +457,7 @@ int main(int argc, char **argv) {
         TEST(the_boot_is_what_the_kernel_says),
 #endif
         TEST(a_punched_range_is_zeros_and_takes_no_space),
+        TEST(what_is_no_hole_is_found),
         TEST(a_punch_is_recorded),
 #endif
         TEST(random_bytes_differ_and_stay_within_the_buffer),

@@ -79,6 +79,7 @@ static void cut_history(const char *(*history)(struct power_run *, const char *)
 #define HISTORIES(QUEUE, COUNTERS, WORDS)      \
     QUEUE(is_born)                             \
     QUEUE(is_born_and_used)                    \
+    QUEUE(is_synced_by_another)                \
     QUEUE(push_sync_take)                      \
     QUEUE(crosses_a_segment)                   \
     QUEUE(grows)                               \
@@ -94,6 +95,8 @@ static void cut_history(const char *(*history)(struct power_run *, const char *)
     QUEUE(fails_to_sync)                       \
     QUEUE(anything)                            \
     COUNTERS(are_born)                         \
+    COUNTERS(are_allocated_by_another)         \
+    COUNTERS(are_synced_by_another)            \
     COUNTERS(are_counted)                      \
     COUNTERS(are_extended)                     \
     COUNTERS(are_allocated)                    \
@@ -101,9 +104,11 @@ static void cut_history(const char *(*history)(struct power_run *, const char *)
     COUNTERS(anything)                         \
     WORDS(counters_are_born)                   \
     WORDS(counters_are_born_beside_a_leftover) \
+    WORDS(counters_are_synced_by_another)      \
     WORDS(counters_are_counted)                \
     WORDS(file_is_made)                        \
     WORDS(file_is_made_and_a_range_synced)     \
+    WORDS(file_is_synced_by_another)           \
     WORDS(file_grows)                          \
     WORDS(file_shrinks)                        \
     WORDS(file_is_truncated)                   \

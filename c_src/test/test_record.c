@@ -41,7 +41,7 @@ static void a_write_a_resize_and_a_sync_are_seen_in_order(void **state) {
     assert_ok(emmap_file_write(file, 0, "x", 1)); /* no longer shown */
 
     const struct os_event *e = record.events;
-    assert_int_equal(record.count, 5);
+    assert_int_equal(record.count, 6);
     assert_int_equal(e[0].kind, OS_EVENT_COPY);
     assert_ptr_equal(e[0].addr, at);
     assert_int_equal(e[0].len_bytes, 5);
@@ -52,10 +52,11 @@ static void a_write_a_resize_and_a_sync_are_seen_in_order(void **state) {
     assert_int_equal(e[2].kind, OS_EVENT_SYNC);
     assert_int_equal(e[2].fd, e[1].fd);
     assert_int_equal(e[2].len_bytes, UINT64_MAX);
-    assert_int_equal(e[3].kind, OS_EVENT_SYNC);
-    assert_true(e[3].off <= 5000 && e[3].off + e[3].len_bytes >= 5005);
-    assert_int_equal(e[4].kind, OS_EVENT_SIZE);
-    assert_int_equal(e[4].off, 5000);
+    assert_int_equal(e[3].kind, OS_EVENT_SYNC_PARENT); /* with the first one */
+    assert_int_equal(e[4].kind, OS_EVENT_SYNC);
+    assert_true(e[4].off <= 5000 && e[4].off + e[4].len_bytes >= 5005);
+    assert_int_equal(e[5].kind, OS_EVENT_SIZE);
+    assert_int_equal(e[5].off, 5000);
     emmap_file_free(file);
     await_no_regions();
 }

@@ -1,5 +1,7 @@
 /* test_sync.c -- a sync that fails is never passed over; a file that was made is synced by name. */
 #include <errno.h>
+#include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "os/os.h"
@@ -61,6 +63,39 @@ static void sync_of_a_made_file_includes_its_directory_entry(void **state) {
     await_no_regions();
 }
 
+/* Who made it may not have come to that yet. It is the folder of the file, not of a link to it. */
+static const char *folder_synced;
+static char folder_seen[512];
+static void see_folder(void *ctx, const struct os_event *event) {
+    (void)ctx;
+    if (event->kind != OS_EVENT_SYNC_PARENT) return;
+    snprintf(folder_seen, sizeof folder_seen, "%s", event->path);
+    folder_synced = folder_seen;
+}
+
+static void the_first_sync_of_a_handle_includes_the_directory_entry(void **state) {
+    (void)state;
+    char path[512];
+    strcpy(path, support_path("f"));
+    const char *link = support_path("link");
+    make_file(path, FILE_BYTES);
+    assert_ok(symlink("f", link));
+    for (int linked = 0; linked < 2; linked++) {
+        struct emmap_file *file = must_open(linked ? link : path, RW, 0);
+        folder_synced = NULL;
+        os_record_to(see_folder, NULL);
+        assert_ok(emmap_file_sync_range(file, 0, 1));
+        assert_non_null(folder_synced);
+        assert_string_equal(folder_synced, path);
+        folder_synced = NULL;
+        assert_ok(emmap_file_sync(file));
+        assert_null(folder_synced);
+        os_record_to(NULL, NULL);
+        emmap_file_free(file);
+    }
+    await_no_regions();
+}
+
 static unsigned syncs_of_a_range(struct emmap_file *file) {
     os_fail_never(); /* counts from here */
     assert_ok(emmap_file_sync_range(file, 0, 8));
@@ -85,6 +120,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(a_failed_sync_stays_failed_until_all_handles_are_closed),
         TEST(sync_of_a_made_file_includes_its_directory_entry),
+        TEST(the_first_sync_of_a_handle_includes_the_directory_entry),
         TEST(a_range_of_a_mapping_with_faults_is_synced_by_the_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
