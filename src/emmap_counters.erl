@@ -292,7 +292,7 @@ compare_exchange(C, Index, Expected, New) ->
 %%
 %% Of many calls one waits for the disk, mostly none. Raises `{emmap, eoverflow}' when there are no more,
 %% `{emmap, enotsup}' for striped counters and a file of {@link emmap:open_counters/2}, `{emmap, {sync_failed, _}}'
-%% when the disk refuses: nothing is given then.
+%% when the disk refuses, or has refused before, until the file is opened anew: nothing is given then.
 -spec allocate(counters(), index(), pos_integer()) -> integer().
 allocate(C, Index, N) ->
     ?VALUE(emmap_nif:counters_allocate(C, Index, N), [C, Index, N]).

@@ -285,7 +285,8 @@ static void expect_taken_over(void) {
     for (uint64_t i = 0; i < run.info.count && i < MOST && !run.info.is_striped; i++) {
         const uint64_t reserved = get_word(value_off(i) + WORD(reserved));
         run.is_forged[i] = get_word(value_off(i) + WORD(durable)) > reserved;
-        if (!was_here() && reserved > 0 && key_of(get_word(value_off(i))) < reserved)
+        if ((!was_here() || get_word(LIVE(sync_error)) != 0) && reserved > 0 &&
+            key_of(get_word(value_off(i))) < reserved)
             set_word(value_off(i), key_of(reserved));
     }
     write_identity();

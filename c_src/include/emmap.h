@@ -363,15 +363,15 @@ struct emmap_counters_options {
 
 /* emmap_counters_open -- open, make or extend a file of counters.
  *
- * A file that is extended may be in use meanwhile. A handle has addresses for what it was opened with, for 16 times
- * that or 4 GiB at least, but not beyond 64 GiB: of counters that others add behind them its calls are -ENOMEM until
- * the file is opened anew.
+ * A file that is extended may be in use meanwhile. A handle that is open has addresses for 16 times what was there,
+ * 4 GiB at least, 64 GiB at most, and for what it asked for itself. Counters that others add behind that are -ENOMEM
+ * to it, until it is opened anew.
  *
  * Returns  0 | -EINVAL (a name that is empty, too long, no UTF-8, or given twice) | EMMAP_E_FOREIGN
- *          | EMMAP_E_CORRUPT | EMMAP_E_TRUNCATED | EMMAP_E_DIFFERS | EMMAP_E_NOTSUP (to extend a file of simple counters; a
- *          later format) | EMMAP_E_BUSY (another is extending it for 5 s) | as emmap_file_open; the file is left
- *          as it was | EMMAP_E_SYNC_FAILED or the -errno of a sync that failed: the file may be longer, have its
- *          new counters or not, and says to the next opener that a sync has failed
+ *          | EMMAP_E_CORRUPT | EMMAP_E_TRUNCATED | EMMAP_E_DIFFERS | EMMAP_E_NOTSUP (to extend a file of simple
+ *          counters; a later format) | EMMAP_E_BUSY (another is extending it for 5 s) | as emmap_file_open; the file
+ *          is left as it was | EMMAP_E_SYNC_FAILED, or the -errno of an extension's sync that failed: then the file
+ *          may be longer, with its new counters or without, and tells the next opener of it
  * Process  safe when several make or extend it at once
  * Faults   touches each page of names, and after a reboot each page: waits for the disk
  */

@@ -601,8 +601,10 @@ static void who_waited_for_the_lock_looks_again(void **state) {
         emmap_counters_free(c);
         c = made(path, 0, 2, NULL);
         extended_by_others = path;
+        await_regions(1); /* the background is at rest while it is watched or not */
         os_watch_calls(others_extend, NULL);
         const int rc = open_as(&late, path, 0, wanted, NULL);
+        await_regions(rc == 0 ? 2 : 1);
         os_watch_calls(NULL, NULL);
         assert_null(extended_by_others);
         assert_int_equal(rc, wanted < 4 ? EMMAP_E_DIFFERS : 0);
@@ -1008,6 +1010,46 @@ static void zeros_give_no_numbers(void **state) {
 
 static struct emmap_counters *shared;
 
+enum { LOOKED_FOR = 60 };
+static struct emmap_counter looked_for[LOOKED_FOR];
+static _Atomic bool all_are_there;
+
+static void *looks_for_all(void *arg) {
+    (void)arg;
+    for (unsigned known = 1; known < LOOKED_FOR;) {
+        const bool last = atomic_load(&all_are_there);
+        for (unsigned i = 0; i < known; i++)
+            MUST(finds(shared, looked_for[i].name, i));
+        if (finds(shared, looked_for[known].name, known))
+            known++;
+        else
+            MUST(!last);
+    }
+    return NULL;
+}
+
+static void threads_find_what_is_added_meanwhile(void **state) {
+    (void)state;
+    if (!FILES_ARE_KNOWN) skip();
+    static char texts[LOOKED_FOR][8];
+    const char *path = support_path("c");
+    pthread_t threads[THREADS];
+    for (unsigned i = 0; i < LOOKED_FOR; i++) {
+        snprintf(texts[i], sizeof texts[i], "n%u", i);
+        looked_for[i].name = texts[i];
+    }
+    shared = made(path, 0, 1, looked_for);
+    atomic_store(&all_are_there, false);
+    for (unsigned t = 0; t < THREADS; t++)
+        assert_ok(pthread_create(&threads[t], NULL, looks_for_all, NULL));
+    for (unsigned n = 2; n <= LOOKED_FOR; n++)
+        emmap_counters_free(made(path, 0, n, looked_for));
+    atomic_store(&all_are_there, true);
+    for (unsigned t = 0; t < THREADS; t++)
+        assert_ok(pthread_join(threads[t], NULL));
+    end(shared);
+}
+
 static void *allocates(void *arg) {
     uint8_t *given = arg;
     for (int i = 0; i < TIMES; i++) {
@@ -1196,6 +1238,7 @@ int main(int argc, char **argv) {
         TEST(many_can_be_added_to_few),
         TEST(the_count_is_on_the_disk_before_a_number_is),
         TEST(zeros_give_no_numbers),
+        TEST(threads_find_what_is_added_meanwhile),
         TEST(threads_are_given_each_number_once),
         TEST(killed_processes_have_added_what_they_were_told),
         TEST(of_many_creators_one_makes_it),
