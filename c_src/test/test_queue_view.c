@@ -842,6 +842,7 @@ static void overtake_problem(void *ctx, const struct emmap_queue_problem *proble
 
 static void a_walk_that_is_overtaken_between_segments_goes_on_at_the_head(void **state) {
     (void)state;
+    needs_to_know_who();
     static struct overtaking o;
     unsigned overtaken = 0;
     for (unsigned pushes = 1; pushes <= 8 * TILES; pushes += TILES / 2) {
