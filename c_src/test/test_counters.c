@@ -1028,6 +1028,18 @@ static void *looks_for_all(void *arg) {
     return NULL;
 }
 
+static void *names_all(void *arg) {
+    (void)arg;
+    for (unsigned known = 0; known < LOOKED_FOR;) {
+        const bool last = atomic_load(&all_are_there);
+        struct emmap_counter told;
+        const int rc = emmap_counters_name(shared, known, &told);
+        MUST(rc == 0 ? strcmp(told.name, looked_for[known].name) == 0 : rc == -EDOM && !last);
+        known += rc == 0;
+    }
+    return NULL;
+}
+
 static void threads_find_what_is_added_meanwhile(void **state) {
     (void)state;
     if (!FILES_ARE_KNOWN) skip();
@@ -1041,7 +1053,7 @@ static void threads_find_what_is_added_meanwhile(void **state) {
     shared = made(path, 0, 1, looked_for);
     atomic_store(&all_are_there, false);
     for (unsigned t = 0; t < THREADS; t++)
-        assert_ok(pthread_create(&threads[t], NULL, looks_for_all, NULL));
+        assert_ok(pthread_create(&threads[t], NULL, t % 2 ? names_all : looks_for_all, NULL));
     for (unsigned n = 2; n <= LOOKED_FOR; n++)
         emmap_counters_free(made(path, 0, n, looked_for));
     atomic_store(&all_are_there, true);
