@@ -345,7 +345,8 @@ static void a_long_window_is_passed_in_turns(void **state) {
     for (uint64_t id = 1; id < MANY; id++)
         assert_ok(take_id(q, id, 100));
     assert_int_equal(queue_get(&queue_live(q)->window_n), MANY);
-    while (atomic_exchange(&q->job_waits, true)) /* from here on nothing is done in the background */
+    while (
+        atomic_exchange(&q->job_waits, true)) /* from here on nothing is done in the background */
         os_sleep_ms(1);
     locks.n = 0;
     assert_ok(queue_ack(q, true, &first));
