@@ -178,8 +178,8 @@ static uint64_t reserved_off(const struct emmap_counters *c, uint64_t i) {
  * is made dirty again: a sync of somebody else that failed may have dropped it. */
 static int sync_count(struct emmap_counters *c) {
     struct word_call call = {.op = WORD_FETCH, .fetch = EMMAP_ADD, .operand = 0};
-    const int rc = file_word(
-        c->file, true, counters_live(offsetof(struct emmap_disk_counters_live, count)), &call);
+    const int rc =
+        word_at(c, true, counters_live(offsetof(struct emmap_disk_counters_live, count)), &call);
     if (rc) return rc;
     return counters_note_failure(c, PM_SYNC(emmap_file_sync_range(c->file, 0, COUNTERS_DATA_OFF)));
 }

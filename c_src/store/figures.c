@@ -80,8 +80,7 @@ static int put_time(struct runtime *rt, struct publisher *p, bool any) {
 }
 
 static int first_of(int first, int rc) {
-    if (first) return first;
-    return rc == EMMAP_E_PAST_END ? EMMAP_E_TRUNCATED : rc;
+    return first ? first : rc;
 }
 
 /* Under publish_lock. */
