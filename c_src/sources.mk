@@ -15,7 +15,7 @@ LIB_SOURCES := \
 	core/registry.c \
 	core/residency.c \
 	core/runtime.c \
-	core/siphash.c \
+	core/hash.c \
 	core/stripes.c \
 	store/birth.c \
 	store/counters.c \

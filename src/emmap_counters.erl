@@ -70,8 +70,11 @@
 -define(BADARG(Bad, Args), error(badarg, Args, emmap_error:info(Bad))).
 -define(FAILED(Args), {badarg, _, _} = Bad -> ?BADARG(Bad, Args);
                       {error, Reason} -> error({emmap, Reason}, Args)).
--define(OK(Call, Args), case Call of ok -> ok; ?FAILED(Args) end).
--define(VALUE(Call, Args), case Call of Is when is_integer(Is) -> Is; ?FAILED(Args) end).
+%% The calls of one counter answer with a failure what they were given, so that nobody has to keep it.
+-define(FAILED_WITH(Given, Args), {{badarg, _, _} = Bad, Given} -> ?BADARG(Bad, Args);
+                                  {{error, Reason}, Given} -> error({emmap, Reason}, Args)).
+-define(OK(Call), case Call of ok -> ok; ?FAILED_WITH(Args, Args) end).
+-define(VALUE(Call), case Call of Is when is_integer(Is) -> Is; ?FAILED_WITH(Args, Args) end).
 
 -define(CREATE, 1).
 -define(READ, 2).
@@ -231,22 +234,25 @@ tell_unlinked(C) ->
 %% @doc The counter's value.
 -spec get(counters(), index()) -> integer().
 get(C, Index) ->
-    ?VALUE(emmap_nif:counters_get(C, Index), [C, Index]).
+    ?VALUE(emmap_nif:counters_get(C, Index)).
 
 %% @doc Sets it.
 -spec put(counters(), index(), integer()) -> ok.
 put(C, Index, Value) ->
-    ?OK(emmap_nif:counters_put(C, Index, Value), [C, Index, Value]).
+    ?OK(emmap_nif:counters_put(C, Index, Value)).
 
 %% @doc Adds; below zero, subtracts.
 -spec add(counters(), index(), integer()) -> ok.
 add(C, Index, By) ->
-    ?OK(emmap_nif:counters_add(C, Index, By), [C, Index, By]).
+    ?OK(emmap_nif:counters_add(C, Index, By)).
 
 %% @doc Subtracts.
 -spec sub(counters(), index(), integer()) -> ok.
 sub(C, Index, By) ->
-    ?OK(emmap_nif:counters_add(C, Index, negated(By, [C, Index, By])), [C, Index, By]).
+    case emmap_nif:counters_add(C, Index, negated(By, [C, Index, By])) of
+        ok -> ok;
+        ?FAILED_WITH(_, [C, Index, By])
+    end.
 
 %% As OTP has it: what can be subtracted is what can be added, negated; and what cannot be negated is badarith.
 negated(By, _Args) when is_number(By) -> -By;
@@ -255,27 +261,30 @@ negated(_By, Args) -> error(badarith, Args, emmap_error:info({badarg, 3, not_64_
 %% @doc Adds; answers what it is then.
 -spec add_get(counters(), index(), integer()) -> integer().
 add_get(C, Index, By) ->
-    ?VALUE(emmap_nif:counters_add_get(C, Index, By), [C, Index, By]).
+    ?VALUE(emmap_nif:counters_add_get(C, Index, By)).
 
 %% @doc Subtracts; answers what it is then.
 -spec sub_get(counters(), index(), integer()) -> integer().
 sub_get(C, Index, By) ->
-    ?VALUE(emmap_nif:counters_add_get(C, Index, negated(By, [C, Index, By])), [C, Index, By]).
+    case emmap_nif:counters_add_get(C, Index, negated(By, [C, Index, By])) of
+        Is when is_integer(Is) -> Is;
+        ?FAILED_WITH(_, [C, Index, By])
+    end.
 
 %% @doc Sets it; answers what it was before.
 -spec exchange(counters(), index(), integer()) -> integer().
 exchange(C, Index, New) ->
-    ?VALUE(emmap_nif:counters_exchange(C, Index, New), [C, Index, New]).
+    ?VALUE(emmap_nif:counters_exchange(C, Index, New)).
 
 %% @doc Raises it to `Value', if it is less; answers what it was before, as {@link exchange/3}.
 -spec max(counters(), index(), integer()) -> integer().
 max(C, Index, Value) ->
-    ?VALUE(emmap_nif:counters_max(C, Index, Value), [C, Index, Value]).
+    ?VALUE(emmap_nif:counters_max(C, Index, Value)).
 
 %% @doc Lowers it to `Value', if it is more; answers what it was before, as {@link exchange/3}.
 -spec min(counters(), index(), integer()) -> integer().
 min(C, Index, Value) ->
-    ?VALUE(emmap_nif:counters_min(C, Index, Value), [C, Index, Value]).
+    ?VALUE(emmap_nif:counters_min(C, Index, Value)).
 
 %% @doc Sets it to `New' if it is `Expected': `ok'; else answers what it is.
 -spec compare_exchange(counters(), index(), integer(), integer()) -> ok | integer().
@@ -283,7 +292,7 @@ compare_exchange(C, Index, Expected, New) ->
     case emmap_nif:counters_compare_exchange(C, Index, Expected, New) of
         ok -> ok;
         Actual when is_integer(Actual) -> Actual;
-        ?FAILED([C, Index, Expected, New])
+        ?FAILED_WITH(Args, Args)
     end.
 
 %% @doc The first of `N' numbers that nobody was ever given, also not before a power cut: the caller's are First
@@ -295,7 +304,7 @@ compare_exchange(C, Index, Expected, New) ->
 %% when the disk refuses, or has refused before, until the file is opened anew: nothing is given then.
 -spec allocate(counters(), index(), pos_integer()) -> integer().
 allocate(C, Index, N) ->
-    ?VALUE(emmap_nif:counters_allocate(C, Index, N), [C, Index, N]).
+    ?VALUE(emmap_nif:counters_allocate(C, Index, N)).
 
 %%---------------------------------------------------------------------------------- all of them
 

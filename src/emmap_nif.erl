@@ -202,6 +202,8 @@ etf_decode(_Binary, _Safe) -> erlang:nif_error(not_loaded).
 etf_decode_dirty(_Binary, _Safe) -> erlang:nif_error(not_loaded).
 
 -type failed() :: {error, atom() | {sync_failed, atom()}} | badarg().
+%% With the arguments that the call was given.
+-type failed_with() :: {failed(), [term()]}.
 
 -spec queue_open(binary(), non_neg_integer(), non_neg_integer(), non_neg_integer(),
                  non_neg_integer(), non_neg_integer(), boolean()) ->
@@ -284,31 +286,31 @@ counters_open(_Name, _Flags, _Mode, _Asked) -> erlang:nif_error(not_loaded).
 -spec counters_close(term()) -> ok | badarg().
 counters_close(_Handle) -> erlang:nif_error(not_loaded).
 
--spec counters_get(term(), term()) -> integer() | failed().
+-spec counters_get(term(), term()) -> integer() | failed_with().
 counters_get(_Handle, _Index) -> erlang:nif_error(not_loaded).
 
--spec counters_put(term(), term(), term()) -> ok | failed().
+-spec counters_put(term(), term(), term()) -> ok | failed_with().
 counters_put(_Handle, _Index, _Value) -> erlang:nif_error(not_loaded).
 
--spec counters_add(term(), term(), term()) -> ok | failed().
+-spec counters_add(term(), term(), term()) -> ok | failed_with().
 counters_add(_Handle, _Index, _By) -> erlang:nif_error(not_loaded).
 
--spec counters_add_get(term(), term(), term()) -> integer() | failed().
+-spec counters_add_get(term(), term(), term()) -> integer() | failed_with().
 counters_add_get(_Handle, _Index, _By) -> erlang:nif_error(not_loaded).
 
--spec counters_exchange(term(), term(), term()) -> integer() | failed().
+-spec counters_exchange(term(), term(), term()) -> integer() | failed_with().
 counters_exchange(_Handle, _Index, _New) -> erlang:nif_error(not_loaded).
 
--spec counters_max(term(), term(), term()) -> integer() | failed().
+-spec counters_max(term(), term(), term()) -> integer() | failed_with().
 counters_max(_Handle, _Index, _Value) -> erlang:nif_error(not_loaded).
 
--spec counters_min(term(), term(), term()) -> integer() | failed().
+-spec counters_min(term(), term(), term()) -> integer() | failed_with().
 counters_min(_Handle, _Index, _Value) -> erlang:nif_error(not_loaded).
 
--spec counters_compare_exchange(term(), term(), term(), term()) -> ok | integer() | failed().
+-spec counters_compare_exchange(term(), term(), term(), term()) -> ok | integer() | failed_with().
 counters_compare_exchange(_Handle, _Index, _Expected, _New) -> erlang:nif_error(not_loaded).
 
--spec counters_allocate(term(), term(), term()) -> integer() | failed().
+-spec counters_allocate(term(), term(), term()) -> integer() | failed_with().
 counters_allocate(_Handle, _Index, _N) -> erlang:nif_error(not_loaded).
 
 -spec counters_sync(term()) -> ok | failed().

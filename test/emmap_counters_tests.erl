@@ -105,17 +105,6 @@ names_are_found_however_they_are_written_test() ->
                     "plain" ++ $x, [16#D800], [16#110000], <<255>>, list_to_binary(["plain", 0])]]
     end).
 
-%% More than are remembered.
-many_names_test() ->
-    Names = [list_to_atom("name_" ++ integer_to_list(N)) || N <- lists:seq(1, 3000)],
-    with_counters(Names, [], fun(C, _) ->
-        Numbered = lists:zip(Names, lists:seq(1, 3000)),
-        [ok = emmap_counters:add(C, Name, N) || {Name, N} <- Numbered, _ <- [1, 2]],
-        ?assertEqual(maps:from_list([{atom_to_binary(Name), 2 * N} || {Name, N} <- Numbered]),
-                     emmap_counters:to_map(C)),
-        ?assertEqual([2 * N || {_, N} <- Numbered], [emmap_counters:get(C, N) || {_, N} <- Numbered])
-    end).
-
 numbers_are_given_once_test() ->
     [with_counters([ids], Options, fun(C, _) ->
          Runs = together([fun() -> [emmap_counters:allocate(C, ids, N) || _ <- lists:seq(1, 2000)] end
@@ -126,6 +115,48 @@ numbers_are_given_once_test() ->
          [?assertEqual(Firsts, lists:sort(Firsts)) || Firsts <- Runs],
          ?assertEqual(26000, emmap_counters:get(C, ids))
      end) || Options <- [[], [{signed, false}]]].
+
+%% More of them than a handle remembers, numbers and names, each found again and none for another.
+many_are_found_by_number_and_by_name_test() ->
+    Count = 3000,
+    Names = [binary_to_atom(<<"n", (integer_to_binary(I))/binary>>) || I <- lists:seq(1, Count)],
+    with_counters(Names, [], fun(C, _) ->
+        Each = lists:zip(lists:seq(1, Count), Names),
+        [begin
+             ok = emmap_counters:add(C, I, I),
+             ok = emmap_counters:add(C, Name, 1),
+             ok = emmap_counters:add(C, atom_to_binary(Name), 1 bsl 20)
+         end || _ <- [1, 2], {I, Name} <- Each],
+        [?assertEqual({I, 2 * (I + 1 + (1 bsl 20))}, {I, emmap_counters:get(C, Key)})
+         || {I, Name} <- Each, Key <- [I, Name, atom_to_binary(Name)]],
+        ?assertEqual(maps:from_list([{atom_to_binary(Name), 2 * (I + 1 + (1 bsl 20))} || {I, Name} <- Each]),
+                     emmap_counters:to_map(C)),
+        [badarg(2, "there is no such counter", fun() -> emmap_counters:get(C, Key) end)
+         || _ <- [1, 2], Key <- [0, Count + 1, (1 bsl 27) - 1, 1 bsl 27, 1 bsl 32, (1 bsl 32) + 1, 1 bsl 59, 1 bsl 64,
+                                 -1, n0, <<"n0">>, list_to_binary(lists:duplicate(256, $n))]]
+    end).
+
+%% The kernel may have dropped what it could not write: another OS process has seen it, and says so in the file.
+nothing_is_given_after_a_failed_sync_of_another_test() ->
+    with_counters(2, [], fun(C, File) ->
+        [_, First] = [emmap_counters:allocate(C, 1, 10) || _ <- [1, 2]], % the second one waits for nothing
+        #{sync_error := undefined} = emmap_counters:info(C),
+        note_failure(File, 5),
+        [?assertError({emmap, {sync_failed, eio}}, emmap_counters:allocate(C, Ix, 1)) || Ix <- [1, 2], _ <- [1, 2]],
+        ?assertMatch(#{sync_error := eio}, emmap_counters:info(C)),
+        note_failure(File, 1 bsl 40), % no errno: damage
+        ?assertError({emmap, {sync_failed, eio}}, emmap_counters:allocate(C, 1, 1)),
+        ok = emmap_counters:add(C, 2, 1),
+        Anew = open(File, 2),
+        [?assert(emmap_counters:allocate(Of, 1, 1) >= First + 10) || Of <- [C, Anew]],
+        ?assertMatch(#{sync_error := undefined}, emmap_counters:info(C)),
+        ok = emmap_counters:close(Anew)
+    end).
+
+note_failure(File, Errno) ->
+    {ok, Fd} = file:open(File, [raw, binary, read, write]),
+    ok = file:pwrite(Fd, 568, <<Errno:64/little>>), % docs/format/counters.md: sync_error
+    ok = file:close(Fd).
 
 numbers_end_test() ->
     [with_counters(1, Options, fun(C, _) ->

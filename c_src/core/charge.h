@@ -17,8 +17,17 @@ struct thread {
     /* nif_work.c's: work that is not charged yet; which kind of scheduler it is, 0: not asked yet. */
     uint64_t uncharged_bytes;
     unsigned scheduler;
+    unsigned
+        number; /* counters.c's: of those that have used a striped counter, from 1; 0: it has not */
 };
 __attribute__((visibility("hidden"))) extern _Thread_local struct thread this_thread;
+
+/* To find it costs a call: once is enough. */
+static inline struct thread *own_thread(void) {
+    struct thread *own = &this_thread;
+    __asm__("" : "+r"(own));
+    return own;
+}
 
 static inline void charge_add(uint64_t bytes) {
     this_thread.charge_bytes += bytes;

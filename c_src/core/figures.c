@@ -65,7 +65,7 @@ struct figure_cell *figures_new_cell(struct thread *own) {
 }
 
 void figures_synced(uint64_t ns, int rc) {
-    struct figure_cell *cell = figures_cell(&this_thread);
+    struct figure_cell *cell = figures_cell(own_thread());
     if (!cell) return;
     _Atomic uint64_t *longest = &cell->n[EMMAP_FIGURE_LONGEST_SYNC_NS];
     figures_count(cell, EMMAP_FIGURE_SYNCS, 1);

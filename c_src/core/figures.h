@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "core/charge.h"
+#include "core/fence.h"
 #include "emmap.h"
 
 /* A new version of the library adds up the cells of the one that it takes over from, so a new figure
@@ -33,22 +34,27 @@ static inline struct figure_cell *figures_cell(struct thread *own) {
 }
 
 /* The only writer is this thread. */
-static inline void figures_count(struct figure_cell *cell, enum emmap_figure figure, uint64_t by) {
+static ALWAYS_INLINE void figures_count(struct figure_cell *cell, enum emmap_figure figure,
+                                        uint64_t by) {
     const uint64_t before = atomic_load_explicit(&cell->n[figure], memory_order_relaxed);
     atomic_store_explicit(&cell->n[figure], before + by, memory_order_relaxed);
 }
 
 static inline void figures_add2(enum emmap_figure one, uint64_t by_one, enum emmap_figure other,
                                 uint64_t by_other) {
-    struct figure_cell *cell = figures_cell(&this_thread);
+    struct figure_cell *cell = figures_cell(own_thread());
     if (!cell) return;
     figures_count(cell, one, by_one);
     figures_count(cell, other, by_other);
 }
 
-static inline void figures_add(enum emmap_figure figure, uint64_t by) {
-    struct figure_cell *cell = figures_cell(&this_thread);
+static inline void figures_add_own(struct thread *own, enum emmap_figure figure, uint64_t by) {
+    struct figure_cell *cell = figures_cell(own);
     if (cell) figures_count(cell, figure, by);
+}
+
+static inline void figures_add(enum emmap_figure figure, uint64_t by) {
+    figures_add_own(own_thread(), figure, by);
 }
 
 /* A sync of a file, which took so long; rc: whether it failed. */

@@ -23,6 +23,7 @@ static int prepare(ErlNifEnv *env) {
     atoms.figures[EMMAP_FIGURE_##id] = enif_make_atom(env, #name);
     EMMAP_FIGURES(FIGURE_MAKE)
 #undef FIGURE_MAKE
+    atoms.number_1 = enif_make_int(env, 1);
     int rc = nif_file_open_types(env);
     if (rc == 0) rc = nif_queue_open_types(env);
     if (rc == 0) rc = nif_counters_open_types(env);

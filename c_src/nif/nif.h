@@ -106,6 +106,7 @@ struct atoms {
     ATOMS(ATOM_FIELD)
 #undef ATOM_FIELD
     ERL_NIF_TERM figures[EMMAP_FIGURE_COUNT]; /* their names */
+    ERL_NIF_TERM number_1;                    /* an immediate term as well */
 };
 extern struct atoms atoms; /* written at load only */
 

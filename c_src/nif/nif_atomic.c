@@ -1,7 +1,7 @@
 /* nif_atomic.c -- integers of a mapped file for Erlang. */
 #include <errno.h>
 
-#include "nif/nif.h"
+#include "nif/nif_work.h"
 #include "store/word.h"
 
 /* One of the calls, with its operands decoded. */
@@ -25,8 +25,17 @@ static ALWAYS_INLINE bool get_int64(ErlNifEnv *env, const ERL_NIF_TERM argv[], i
 }
 
 /* argv: Handle, Off, then the operands: none, one, or Expected and New. */
-static ALWAYS_INLINE bool decode(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[],
-                                 struct call *call, ERL_NIF_TERM *bad) {
+static ALWAYS_INLINE bool get_operands(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[],
+                                       struct call *call, ERL_NIF_TERM *bad) {
+    if (argc == 3) return get_int64(env, argv, 2, &call->word.operand, bad);
+    if (argc == 4)
+        return get_int64(env, argv, 2, &call->word.expected, bad) &&
+               get_int64(env, argv, 3, &call->word.operand, bad);
+    return true;
+}
+
+static bool decode(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[], struct call *call,
+                   ERL_NIF_TERM *bad) {
     call->file = nif_get_file(env, argv[0]);
     if (!call->file) return *bad = nif_badarg(env, 1, atoms.not_a_handle_), false;
     switch (nif_get_uint64(env, argv[1], &call->off)) {
@@ -37,11 +46,7 @@ static ALWAYS_INLINE bool decode(ErlNifEnv *env, int argc, const ERL_NIF_TERM ar
     default:
         break;
     }
-    if (argc == 3) return get_int64(env, argv, 2, &call->word.operand, bad);
-    if (argc == 4)
-        return get_int64(env, argv, 2, &call->word.expected, bad) &&
-               get_int64(env, argv, 3, &call->word.operand, bad);
-    return true;
+    return get_operands(env, argc, argv, call, bad);
 }
 
 /* The call was made, but is not acknowledged; to find out why may wait. */
@@ -52,23 +57,46 @@ static ERL_NIF_TERM reason_dirty(ErlNifEnv *env, int argc, const ERL_NIF_TERM ar
     return nif_error(env, file_word_reason(call.file, call.off));
 }
 
-/* Runs the call where it is, or on a dirty scheduler when it would have to wait there. */
-static ALWAYS_INLINE ERL_NIF_TERM run(ErlNifEnv *env, bool wait, int argc,
-                                      const ERL_NIF_TERM argv[], struct word_call word,
-                                      answer *answer) {
-    struct call call;
+static ERL_NIF_TERM schedule_reason(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
+    return enif_schedule_nif(env, "file_word", ERL_NIF_DIRTY_JOB_IO_BOUND, reason_dirty, argc,
+                             argv);
+}
+
+/* Where nothing is to be waited for or refused, in line with the operation known. false: it is still to be made. */
+static ALWAYS_INLINE bool run_quick(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[],
+                                    struct call *call, int *rc) {
+    ErlNifUInt64 off;
     ERL_NIF_TERM bad;
-    call.word = word;
+    call->file = nif_get_file(env, argv[0]);
+    if (!call->file || !enif_get_uint64(env, argv[1], &off)) return false;
+    call->off = off;
+    return get_operands(env, argc, argv, call, &bad) &&
+           word_quick(call->file, false, off, &call->word, rc);
+}
+
+/* Runs the call where it is, or on a dirty scheduler when it would have to wait there. */
+static ERL_NIF_TERM run_slowly(ErlNifEnv *env, bool wait, int argc, const ERL_NIF_TERM argv[],
+                               struct word_call word, answer *answer) {
+    struct call call = {.word = word};
+    ERL_NIF_TERM bad;
     if (!decode(env, argc, argv, &call, &bad)) return bad;
-    int rc;
-    if (wait || !word_quick(call.file, wait, call.off, &call.word, &rc))
-        rc = file_word(call.file, wait, call.off, &call.word);
+    const int rc = file_word(call.file, wait, call.off, &call.word);
     if (rc == -EAGAIN && !wait) return atoms.undefined_;
-    if (rc == REGION_TOUCHED)
-        return enif_schedule_nif(env, "file_word", ERL_NIF_DIRTY_JOB_IO_BOUND, reason_dirty, argc,
-                                 argv);
+    if (rc == REGION_TOUCHED) return schedule_reason(env, argc, argv);
     if (rc) return nif_write_result(env, rc, 0);
     nif_worked(env, sizeof(uint64_t));
+    return answer(env, &call);
+}
+
+static ALWAYS_INLINE ERL_NIF_TERM run(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[],
+                                      struct word_call word, answer *answer) {
+    struct call call = {.word = word};
+    int rc;
+    if (!run_quick(env, argc, argv, &call, &rc))
+        return run_slowly(env, false, argc, argv, word, answer);
+    if (rc == REGION_TOUCHED) return schedule_reason(env, argc, argv);
+    if (rc) return nif_write_result(env, rc, 0);
+    nif_worked_quick(env, own_thread(), sizeof(uint64_t));
     return answer(env, &call);
 }
 
@@ -89,11 +117,11 @@ static ERL_NIF_TERM answer_cas(ErlNifEnv *env, const struct call *call) {
 
 #define WORD_NIF(name, arity, answer, ...)                                                   \
     static ERL_NIF_TERM name##_dirty(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {  \
-        return run(env, true, argc, argv, (struct word_call){__VA_ARGS__}, answer);          \
+        return run_slowly(env, true, argc, argv, (struct word_call){__VA_ARGS__}, answer);   \
     }                                                                                        \
     ERL_NIF_TERM nif_##name##_##arity(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) { \
         const ERL_NIF_TERM result =                                                          \
-            run(env, false, argc, argv, (struct word_call){__VA_ARGS__}, answer);            \
+            run(env, arity, argv, (struct word_call){__VA_ARGS__}, answer);                  \
         if (!nif_is(result, atoms.undefined_)) return result;                                \
         return enif_schedule_nif(env, #name, ERL_NIF_DIRTY_JOB_IO_BOUND, name##_dirty, argc, \
                                  argv);                                                      \

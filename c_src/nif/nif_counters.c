@@ -7,16 +7,17 @@
 #include <string.h>
 
 #include "nif/nif_etf.h"
+#include "nif/nif_work.h"
 #include "store/counters.h"
 
 struct handle {
     struct emmap_counters *counters;
     bool is_unsigned, is_striped;
     _Atomic bool told_unlinked;
-    /* An atom that was looked up once is found by itself, in its slot: its term in the high half, the
-     * counter's index in the low one; 0: nothing is here. A name never changes its counter, so an
-     * entry is true as long as the handle is, and one word needs no lock. */
-    _Atomic uint64_t names[ETF_CACHED_ATOMS];
+    /* An atom or a small number that was looked up once is found by itself, in its slot: its term in
+     * the high half, the counter's index in the low one; 0: nothing is here. A name never changes its
+     * counter, so an entry is true as long as the handle is, and one word needs no lock. */
+    _Atomic uint64_t known[ETF_CACHED_ATOMS];
 };
 
 static ErlNifResourceType *counters_type;
@@ -185,6 +186,29 @@ static size_t put_utf8(uint32_t c, unsigned char *to, size_t room) {
     return 1 + more;
 }
 
+/* Numbers up to this are immediate terms in every VM, as atoms are: one word, equal or not. */
+enum { MOST_REMEMBERED = (1 << 27) - 1 };
+
+static ALWAYS_INLINE bool is_remembered(const struct handle *h, ERL_NIF_TERM term, uint64_t *i) {
+    const uint64_t known =
+        atomic_load_explicit(&h->known[etf_atom_slot(term)], memory_order_relaxed);
+    *i = (uint32_t)known;
+    return known >> 32 == term;
+}
+
+/* Nothing but itself is read by the entry. */
+static void remember(struct handle *h, ERL_NIF_TERM term, uint64_t i) {
+    if (term > UINT32_MAX || i > UINT32_MAX) return;
+    atomic_store_explicit(&h->known[etf_atom_slot(term)], (uint64_t)term << 32 | i,
+                          memory_order_relaxed);
+}
+
+/* Only where nothing is: more numbers than there are slots would write to them in every call. */
+static void remember_index(struct handle *h, ERL_NIF_TERM term, uint64_t i) {
+    if (atomic_load_explicit(&h->known[etf_atom_slot(term)], memory_order_relaxed) == 0)
+        remember(h, term, i);
+}
+
 enum { NAME_BYTES = 255 };
 
 /* What is longer is not looked at. */
@@ -218,20 +242,13 @@ static __attribute__((noinline)) int find_atom(ErlNifEnv *env, struct handle *h,
     const size_t len = is_short ? encoded[1] : etf_get16(encoded + 1);
     const char *text = (const char *)encoded + (is_short ? 2 : 3);
     const int rc = find_text(h, wait, text, len, i);
-    if (rc == 0 && atom <= UINT32_MAX && *i <= UINT32_MAX)
-        atomic_store_explicit(&h->names[etf_atom_slot(atom)], (uint64_t)atom << 32 | *i,
-                              memory_order_relaxed); /* nothing but itself is read by it */
+    if (rc == 0) remember(h, atom, *i);
     return rc;
 }
 
 static int find_name(ErlNifEnv *env, struct handle *h, bool wait, ERL_NIF_TERM term, uint64_t *i) {
-    if (enif_is_atom(env, term)) {
-        const uint64_t known =
-            atomic_load_explicit(&h->names[etf_atom_slot(term)], memory_order_relaxed);
-        if (known >> 32 != term) return find_atom(env, h, wait, term, i);
-        *i = (uint32_t)known;
-        return 0;
-    }
+    if (is_remembered(h, term, i)) return 0;
+    if (enif_is_atom(env, term)) return find_atom(env, h, wait, term, i);
     ErlNifBinary name;
     if (enif_inspect_binary(env, term, &name))
         return find_text(h, wait, (const char *)name.data, name.size, i);
@@ -248,13 +265,13 @@ enum answer { ANSWER_OK, ANSWER_OLD, ANSWER_NEW, ANSWER_CAS };
 struct op {
     enum operands operands;
     enum answer answer;
-    struct word_call word; /* unless of NUMBERS, which are allocated */
+    struct word_call word;
 };
 
 /* One of the calls, with its arguments decoded. */
 struct call {
     struct handle *h;
-    uint64_t i, numbers;
+    uint64_t i;
     struct word_call word;
 };
 
@@ -304,7 +321,9 @@ static ALWAYS_INLINE bool get_bits(ErlNifEnv *env, ERL_NIF_TERM term, bool as_si
                                    bool as_unsigned, int64_t *out) {
     ErlNifSInt64 value;
     ErlNifUInt64 bits;
-    if (as_signed && enif_get_int64(env, term, &value))
+    if (nif_is(term, atoms.number_1))
+        *out = 1;
+    else if (as_signed && enif_get_int64(env, term, &value))
         *out = value;
     else if (as_unsigned && enif_get_uint64(env, term, &bits))
         *out = (int64_t)bits;
@@ -337,7 +356,7 @@ static ALWAYS_INLINE bool get_operands(ErlNifEnv *env, const struct op *op,
         *bad = nif_badarg(env, 3, atoms.not_64_bits_);
         return false;
     case NUMBERS:
-        if (nif_get_uint64(env, argv[2], &call->numbers) == NIF_INTEGER && call->numbers > 0)
+        if (get_bits(env, argv[2], false, true, &call->word.operand) && call->word.operand != 0)
             return true;
         *bad = nif_badarg(env, 3, atoms.not_positive_);
         return false;
@@ -392,7 +411,8 @@ static ALWAYS_INLINE ERL_NIF_TERM answer(ErlNifEnv *env, const struct op *op,
 static int perform(const struct op *op, bool wait, struct call *call) {
     struct emmap_counters *counters = call->h->counters;
     if (op->operands == NUMBERS)
-        return counters_allocate(counters, wait, call->i, call->numbers, &call->word.old);
+        return counters_allocate(counters, wait, call->i, (uint64_t)call->word.operand,
+                                 &call->word.old);
     if (op->answer == ANSWER_NEW && call->h->is_striped)
         return EMMAP_E_NOTSUP; /* it has no old one */
     return counters_word(counters, wait, call->i, &call->word);
@@ -412,33 +432,56 @@ static ERL_NIF_TERM run(ErlNifEnv *env, const struct op *op, bool wait, const ER
     return answer(env, op, &call);
 }
 
-/* The same where nothing is to be waited for, looked up or refused, in line with the operation known: of a call
- * there is left what it does. NO_TERM: begin at the beginning. */
-enum { NO_TERM = 0 };
-static ALWAYS_INLINE ERL_NIF_TERM run_quick(ErlNifEnv *env, const struct op *op,
-                                            const ERL_NIF_TERM argv[]) {
-    struct call call;
-    ERL_NIF_TERM bad;
+/* An index, or a name that needs no waiting; NO_INDEX: neither. */
+#define NO_INDEX UINT64_MAX
+static __attribute__((noinline)) uint64_t find_index(ErlNifEnv *env, struct handle *h,
+                                                     ERL_NIF_TERM term) {
+    uint64_t i;
     ErlNifUInt64 index;
+    ErlNifBinary name;
+    if (enif_get_uint64(env, term, &index)) {
+        if (index <= MOST_REMEMBERED) remember_index(h, term, index - 1);
+        return index - 1;
+    }
+    const int rc = enif_inspect_binary(env, term, &name)
+                       ? find_text(h, false, (const char *)name.data, name.size, &i)
+                       : find_name(env, h, false, term, &i);
+    return rc ? NO_INDEX : i;
+}
+
+static ALWAYS_INLINE bool perform_quick(const struct op *op, struct thread *own, struct call *call,
+                                        int *rc) {
+    struct emmap_counters *counters = call->h->counters;
+    if (op->operands != NUMBERS)
+        return counters_word_quick(counters, own, call->i, &call->word, rc);
+    const uint64_t n = (uint64_t)call->word.operand;
+    if (!counters_allocate_quick(counters, call->i, n, &call->word.old, rc)) return false;
+    if (*rc == 0) figures_add_own(own, EMMAP_FIGURE_ALLOCATED, n);
+    return true;
+}
+
+/* run where nothing is to be waited for or refused, in line with the operation known: of a call there is left what
+ * it does. false: it has failed, or what run answers; NO_TERM: it is still to be made. */
+enum { NO_TERM = 0 };
+static ALWAYS_INLINE bool run_quick(ErlNifEnv *env, const struct op *op, const ERL_NIF_TERM argv[],
+                                    ERL_NIF_TERM *result) {
     int rc;
-    if (op->operands == NUMBERS) return NO_TERM;
-    call.h = get_handle(env, argv[0]);
-    if (!call.h) return NO_TERM;
-    const uint64_t known =
-        atomic_load_explicit(&call.h->names[etf_atom_slot(argv[1])], memory_order_relaxed);
-    if (known >> 32 == argv[1])
-        call.i = (uint32_t)known;
-    else if (enif_get_uint64(env, argv[1], &index))
-        call.i = index - 1;
-    else if (find_name(env, call.h, false, argv[1], &call.i))
-        return NO_TERM;
-    call.word = op->word;
-    if (!get_operands(env, op, argv, &call, &bad)) return NO_TERM;
-    if (!counters_word_quick(call.h->counters, call.i, &call.word, &rc)) return NO_TERM;
-    if (rc == REGION_TOUCHED) return atoms.claimed_;
-    if (rc) return failed(env, op, call.h, rc);
-    nif_worked(env, sizeof(uint64_t));
-    return answer(env, op, &call);
+    *result = NO_TERM;
+    struct call call = {.h = get_handle(env, argv[0]), .word = op->word};
+    if (!call.h) return false;
+    if (op->answer == ANSWER_NEW && call.h->is_striped) return false;
+    if (!is_remembered(call.h, argv[1], &call.i)) call.i = find_index(env, call.h, argv[1]);
+    struct thread *own = own_thread();
+    ERL_NIF_TERM bad;
+    if (!get_operands(env, op, argv, &call, &bad)) return false;
+    if (!perform_quick(op, own, &call, &rc)) return false;
+    if (rc == 0) {
+        nif_worked_quick(env, own, sizeof(uint64_t));
+        *result = answer(env, op, &call);
+        return true;
+    }
+    *result = rc == REGION_TOUCHED ? atoms.claimed_ : failed(env, op, call.h, rc);
+    return false;
 }
 
 static ERL_NIF_TERM run_reason(ErlNifEnv *env, const struct op *op, const ERL_NIF_TERM argv[]) {
@@ -448,23 +491,38 @@ static ERL_NIF_TERM run_reason(ErlNifEnv *env, const struct op *op, const ERL_NI
     return failed(env, op, call.h, counters_reason(call.h->counters, call.i));
 }
 
+/* A failure is told with what was given: Erlang then keeps nothing for it in the calls that do not fail. */
+static ERL_NIF_TERM told(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[], ERL_NIF_TERM result) {
+    if (!enif_is_tuple(env, result)) return result;
+    return enif_make_tuple2(env, result, enif_make_list_from_array(env, argv, (unsigned)argc));
+}
+
+typedef ERL_NIF_TERM nif_function(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]);
+
+/* What may wait, or has failed. */
+static ERL_NIF_TERM run_slowly(ErlNifEnv *env, const struct op *op, const char *name,
+                               nif_function *dirty, nif_function *reason, int argc,
+                               const ERL_NIF_TERM argv[], ERL_NIF_TERM result) {
+    if (result == NO_TERM) result = run(env, op, false, argv);
+    const bool touched = nif_is(result, atoms.claimed_);
+    if (!touched && !nif_is(result, atoms.undefined_)) return told(env, argc, argv, result);
+    return enif_schedule_nif(env, name, ERL_NIF_DIRTY_JOB_IO_BOUND, touched ? reason : dirty, argc,
+                             argv);
+}
+
 #define COUNTER_NIF(name, arity, of, answers, ...)                                                 \
     static const struct op name##_op = {.operands = of, .answer = answers, .word = {__VA_ARGS__}}; \
     static ERL_NIF_TERM name##_dirty(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {        \
-        (void)argc;                                                                                \
-        return run(env, &name##_op, true, argv);                                                   \
+        return told(env, argc, argv, run(env, &name##_op, true, argv));                            \
     }                                                                                              \
     static ERL_NIF_TERM name##_reason(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {       \
-        (void)argc;                                                                                \
-        return run_reason(env, &name##_op, argv);                                                  \
+        return told(env, argc, argv, run_reason(env, &name##_op, argv));                           \
     }                                                                                              \
     ERL_NIF_TERM nif_##name##_##arity(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {       \
-        ERL_NIF_TERM result = run_quick(env, &name##_op, argv);                                    \
-        if (result == NO_TERM) result = run(env, &name##_op, false, argv);                         \
-        const bool touched = nif_is(result, atoms.claimed_);                                       \
-        if (!touched && !nif_is(result, atoms.undefined_)) return result;                          \
-        return enif_schedule_nif(env, #name, ERL_NIF_DIRTY_JOB_IO_BOUND,                           \
-                                 touched ? name##_reason : name##_dirty, argc, argv);              \
+        ERL_NIF_TERM result;                                                                       \
+        if (run_quick(env, &name##_op, argv, &result)) return result;                              \
+        return run_slowly(env, &name##_op, #name, name##_dirty, name##_reason, argc, argv,         \
+                          result);                                                                 \
     }
 
 COUNTER_NIF(counters_get, 2, NOTHING, ANSWER_OLD, .op = WORD_LOAD)
@@ -475,7 +533,7 @@ COUNTER_NIF(counters_exchange, 3, VALUE, ANSWER_OLD, .op = WORD_FETCH, .fetch = 
 COUNTER_NIF(counters_max, 3, VALUE, ANSWER_OLD, .op = WORD_FETCH, .fetch = EMMAP_MAX)
 COUNTER_NIF(counters_min, 3, VALUE, ANSWER_OLD, .op = WORD_FETCH, .fetch = EMMAP_MIN)
 COUNTER_NIF(counters_compare_exchange, 4, TWO_VALUES, ANSWER_CAS, .op = WORD_CAS)
-COUNTER_NIF(counters_allocate, 3, NUMBERS, ANSWER_OLD, .op = WORD_FETCH)
+COUNTER_NIF(counters_allocate, 3, NUMBERS, ANSWER_OLD, .op = WORD_ALLOCATE)
 
 /* --------------------------------------------------------------------------------- all of them */
 

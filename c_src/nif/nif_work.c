@@ -1,26 +1,17 @@
 /* nif_work.c -- what calls cost: charged to the caller's timeslice, and counted by the kind of
  * scheduler that ran them (core/figures.h). */
-#include "core/charge.h"
-#include "core/figures.h"
-#include "nif/nif.h"
-
-/* A call costs about as much as copying this many bytes; and a hundredth of a timeslice, 10 us, is
- * what copying that many costs where no cache has them and each page is touched for the first
- * time. */
-enum { CALL_BYTES = 192, PERCENT_BYTES = 16 << 10 };
-
-/* Of a thread it is the same as long as it lives; to ask takes longer than to remember. */
-enum { UNKNOWN, NORMAL, DIRTY };
+#include "nif/nif_work.h"
 
 static unsigned scheduler_of(struct thread *own) {
-    if (own->scheduler == UNKNOWN)
-        own->scheduler = enif_thread_type() == ERL_NIF_THR_NORMAL_SCHEDULER ? NORMAL : DIRTY;
+    if (own->scheduler == SCHEDULER_UNKNOWN)
+        own->scheduler =
+            enif_thread_type() == ERL_NIF_THR_NORMAL_SCHEDULER ? SCHEDULER_NORMAL : SCHEDULER_DIRTY;
     return own->scheduler;
 }
 
 static void charge(ErlNifEnv *env, struct thread *own, uint64_t bytes) {
     const uint64_t asked = charge_take(own);
-    if (scheduler_of(own) == DIRTY) return;
+    if (scheduler_of(own) == SCHEDULER_DIRTY) return;
     own->uncharged_bytes += bytes + asked + CALL_BYTES;
     if (own->uncharged_bytes < PERCENT_BYTES) return;
     const uint64_t percent = own->uncharged_bytes / PERCENT_BYTES;
@@ -29,10 +20,9 @@ static void charge(ErlNifEnv *env, struct thread *own, uint64_t bytes) {
 }
 
 void nif_worked(ErlNifEnv *env, uint64_t bytes) {
-    struct thread *own = &this_thread;
-    __asm__("" : "+r"(own)); /* to find it costs a call: once is enough */
+    struct thread *own = own_thread();
     struct figure_cell *cell = figures_cell(own);
-    const bool normal = scheduler_of(own) == NORMAL;
+    const bool normal = scheduler_of(own) == SCHEDULER_NORMAL;
     if (cell) {
         figures_count(cell, normal ? EMMAP_FIGURE_NORMAL_CALLS : EMMAP_FIGURE_DIRTY_CALLS, 1);
         figures_count(cell, normal ? EMMAP_FIGURE_NORMAL_BYTES : EMMAP_FIGURE_DIRTY_BYTES, bytes);
@@ -41,5 +31,5 @@ void nif_worked(ErlNifEnv *env, uint64_t bytes) {
 }
 
 void nif_tried(ErlNifEnv *env) {
-    charge(env, &this_thread, 0);
+    charge(env, own_thread(), 0);
 }

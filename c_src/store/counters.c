@@ -23,8 +23,7 @@ static int word_at(struct emmap_counters *c, bool wait, uint64_t off, struct wor
 static int load_count(struct emmap_counters *c, bool wait, uint64_t *count) {
     struct word_call call = {.op = WORD_LOAD};
     if (c->is_simple) return 0; /* as it was opened */
-    const int rc =
-        word_at(c, wait, counters_live(offsetof(struct emmap_disk_counters_live, count)), &call);
+    const int rc = word_at(c, wait, COUNTERS_LIVE(count), &call);
     if (rc == 0) *count = (uint64_t)call.old;
     return rc;
 }
@@ -60,12 +59,10 @@ static int check(struct emmap_counters *c, bool wait, uint64_t i) {
 
 /* ----------------------------------------------------------------------------------- stripes */
 
-/* Each thread has a cell of its own, as long as there are enough. */
-static uint64_t own_cell(void) {
+unsigned counters_new_thread(struct thread *own) {
     static _Atomic unsigned threads;
-    static _Thread_local unsigned own;
-    if (own == 0) own = atomic_fetch_add_explicit(&threads, 1, memory_order_relaxed) + 1;
-    return own % COUNTERS_CELLS;
+    own->number = atomic_fetch_add_explicit(&threads, 1, memory_order_relaxed) + 1;
+    return own->number;
 }
 
 static int get_sum(struct emmap_counters *c, bool wait, uint64_t i, struct word_call *call) {
@@ -93,7 +90,8 @@ static int striped_word(struct emmap_counters *c, bool wait, uint64_t i, struct 
     if (call->op == WORD_LOAD) return get_sum(c, wait, i, call);
     if (call->op == WORD_STORE) return put_all(c, wait, i, call);
     if (call->op != WORD_FETCH || call->fetch > EMMAP_SUB) return EMMAP_E_NOTSUP;
-    const int rc = word_at(c, wait, counters_off(c, i) + own_cell() * COUNTERS_LINE, call);
+    const uint64_t own_cell = counters_cell_off(own_thread());
+    const int rc = word_at(c, wait, counters_off(c, i) + own_cell, call);
     call->old = 0;
     return rc;
 }
@@ -152,8 +150,7 @@ int emmap_counters_put(struct emmap_counters *c, uint64_t i, int64_t value) {
 int counters_note_failure(struct emmap_counters *c, int rc) {
     if (rc != EMMAP_E_SYNC_FAILED || c->is_simple || (c->flags & EMMAP_COUNTERS_READ)) return rc;
     struct word_call call = {.op = WORD_STORE, .operand = -emmap_file_sync_error(c->file)};
-    (void)word_at(c, true, counters_live(offsetof(struct emmap_disk_counters_live, sync_error)),
-                  &call);
+    (void)word_at(c, true, COUNTERS_LIVE(sync_error), &call);
     return rc;
 }
 
@@ -178,8 +175,7 @@ static uint64_t reserved_off(const struct emmap_counters *c, uint64_t i) {
  * is made dirty again: a sync of somebody else that failed may have dropped it. */
 static int sync_count(struct emmap_counters *c) {
     struct word_call call = {.op = WORD_FETCH, .fetch = EMMAP_ADD, .operand = 0};
-    const int rc =
-        word_at(c, true, counters_live(offsetof(struct emmap_disk_counters_live, count)), &call);
+    const int rc = word_at(c, true, COUNTERS_LIVE(count), &call);
     if (rc) return rc;
     return counters_note_failure(c, PM_SYNC(emmap_file_sync_range(c->file, 0, COUNTERS_DATA_OFF)));
 }
@@ -219,14 +215,27 @@ static int raise(struct emmap_counters *c, uint64_t i, uint64_t end) {
                    &call);
 }
 
+/* A sync of this OS process has failed, or of another one that has the file: 0, or its -errno. */
+static int look_for_failure(struct emmap_counters *c, bool wait, int *error) {
+    struct word_call call = {.op = WORD_LOAD};
+    *error = emmap_file_sync_error(c->file);
+    if (*error || c->is_simple) return 0;
+    const int rc = word_at(c, wait, COUNTERS_LIVE(sync_error), &call);
+    if (rc == 0 && call.old != 0)
+        *error = call.old > 0 && call.old <= INT16_MAX ? -(int)call.old : -EIO;
+    return rc;
+}
+
 /* Who finds half of what is ahead used up raises, alone; who finds too few left raises, too, however
- * many do. low says how many are to be left over; *again that nothing is given yet. After a sync that failed
- * nothing is given: the kernel may drop the page, and have the value of before. */
+ * many do. *again: nothing is given yet. After a sync that failed nothing is given: the kernel may drop the
+ * page, and have the value of before. */
 static int try_allocate(struct emmap_counters *c, bool wait, uint64_t i, struct word_call *call,
                         bool *again) {
     const uint64_t n = (uint64_t)call->operand;
-    if (emmap_file_sync_error(c->file)) return EMMAP_E_SYNC_FAILED;
-    int rc = word_at(c, wait, counters_off(c, i), call);
+    int error;
+    int rc = look_for_failure(c, wait, &error);
+    if (rc == 0 && error) rc = EMMAP_E_SYNC_FAILED;
+    if (rc == 0) rc = word_at(c, wait, counters_off(c, i), call);
     if (rc || call->taken) return rc;
     if (!wait) return -EAGAIN;
     const uint64_t key = (uint64_t)call->old ^ c->flip;
@@ -252,9 +261,7 @@ int counters_allocate(struct emmap_counters *c, bool wait, uint64_t i, uint64_t 
     if (rc) return rc;
     if (c->flags & EMMAP_COUNTERS_READ) return -EACCES;
     if (c->is_simple || is_striped(c)) return EMMAP_E_NOTSUP;
-    const uint64_t ahead = atomic_load_explicit(&c->ahead, memory_order_relaxed);
-    struct word_call call = {.op = WORD_ALLOCATE, .operand = (int64_t)n, .flip = c->flip};
-    if (!atomic_load_explicit(&c->raising, memory_order_relaxed)) call.low = ahead / 2;
+    struct word_call call = counters_numbers(c, n);
     bool again;
     do {
         again = false;
@@ -283,7 +290,9 @@ int emmap_counters_info(struct emmap_counters *c, struct emmap_counters_info *ou
     struct emmap_file_info file;
     uint64_t count;
     int rc = emmap_file_info(c->file, &file);
+    int error = 0;
     if (rc == 0) rc = counters_look(c, true, &count);
+    if (rc == 0) rc = look_for_failure(c, true, &error);
     if (rc) return rc;
     *out = (struct emmap_counters_info){
         .count = count,
@@ -296,7 +305,7 @@ int emmap_counters_info(struct emmap_counters *c, struct emmap_counters_info *ou
         .is_read_only = (c->flags & EMMAP_COUNTERS_READ) != 0,
         .linked = file.linked,
         .path = file.path,
-        .sync_error = file.sync_error,
+        .sync_error = error,
     };
     return 0;
 }

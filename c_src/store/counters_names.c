@@ -16,8 +16,24 @@ struct counters_names {
     _Atomic uint64_t count; /* in all */
     uint64_t mask;
     struct emmap_counter *counter;
-    _Atomic uint64_t *bucket; /* the counter's number from 1; 0: free */
+    struct bucket *bucket;
 };
+
+/* The counter's number from 1, and above it the length of its name: names of another length need not be looked
+ * at. 0: free. The name is there before the word. */
+struct bucket {
+    _Atomic uint64_t word;
+    const char *name;
+};
+enum { NUMBER_BITS = 48 };
+
+static uint64_t word_of(uint64_t i, size_t len) {
+    return (uint64_t)len << NUMBER_BITS | (i + 1);
+}
+
+static uint64_t counter_of(uint64_t word) {
+    return (word & ((1ull << NUMBER_BITS) - 1)) - 1;
+}
 
 /* ---------------------------------------------------------------------------------- what may be */
 
@@ -62,38 +78,55 @@ static uint64_t mask_for(uint64_t count) {
     return size - 1;
 }
 
-/* Where the name is in the table, or would be. *found: the counter's number from 1, or 0. */
-static _Atomic uint64_t *place(const struct siphash_seed *seed, _Atomic uint64_t *bucket,
-                               uint64_t mask, const struct emmap_counter *counter, const char *name,
-                               size_t len, uint64_t *found) {
-    uint64_t at = siphash(seed, name, len) & mask;
-    /* pairs with fill: release bucket */
-    while ((*found = atomic_load_explicit(&bucket[at], memory_order_acquire)) != 0) {
-        const char *other = counter[*found - 1].name;
-        if (strlen(other) == len && memcmp(other, name, len) == 0) break;
+static inline uint64_t eight(const char *at) {
+    uint64_t bytes;
+    memcpy(&bytes, at, sizeof bytes);
+    return bytes;
+}
+
+/* In line: names are short. */
+static inline bool is_same(const char *a, const char *b, size_t len) {
+    size_t i = 0;
+    for (; i + 8 <= len; i += 8)
+        if (eight(a + i) != eight(b + i)) return false;
+    if (i > 0) return eight(a + len - 8) == eight(b + len - 8);
+    while (i < len && a[i] == b[i])
+        i++;
+    return i == len;
+}
+
+/* Where the name is in the table, or would be. *found: the word there, or 0. */
+static ALWAYS_INLINE struct bucket *place(const struct hash_seed *seed, struct bucket *bucket,
+                                          uint64_t mask, const char *name, size_t len,
+                                          uint64_t *found) {
+    uint64_t at = hash(seed, name, len) & mask;
+    /* pairs with fill: release word */
+    while ((*found = atomic_load_explicit(&bucket[at].word, memory_order_acquire)) != 0) {
+        if (*found >> NUMBER_BITS == len && is_same(bucket[at].name, name, len)) break;
         at = (at + 1) & mask;
     }
     return &bucket[at];
 }
 
 /* false: two are alike. */
-static bool fill(const struct siphash_seed *seed, _Atomic uint64_t *bucket, uint64_t mask,
+static bool fill(const struct hash_seed *seed, struct bucket *bucket, uint64_t mask,
                  const struct emmap_counter *counter, uint64_t from, uint64_t to) {
     for (uint64_t i = from; i < to; i++) {
-        const char *name = counter[i].name;
+        const size_t len = strlen(counter[i].name);
         uint64_t found;
-        _Atomic uint64_t *at = place(seed, bucket, mask, counter, name, strlen(name), &found);
+        struct bucket *at = place(seed, bucket, mask, counter[i].name, len, &found);
         if (found != 0) return false;
-        store_release(at, i + 1); /* pairs with place: acquire bucket */
+        at->name = counter[i].name;
+        store_release(&at->word, word_of(i, len)); /* pairs with place: acquire word */
     }
     return true;
 }
 
 /* 0; refused: two are alike. */
-static int check_differ(const struct siphash_seed *seed, const struct emmap_counter *counter,
+static int check_differ(const struct hash_seed *seed, const struct emmap_counter *counter,
                         uint64_t count, int refused) {
     const uint64_t mask = mask_for(count);
-    _Atomic uint64_t *bucket = calloc(mask + 1, sizeof *bucket);
+    struct bucket *bucket = calloc(mask + 1, sizeof *bucket);
     if (!bucket) return -ENOMEM;
     const bool differ = fill(seed, bucket, mask, counter, 0, count);
     free(bucket);
@@ -106,8 +139,8 @@ int counters_check_names(const struct emmap_counter *names, uint64_t count) {
             !may_be(names[i].unit, 0, COUNTERS_UNIT_BYTES) ||
             !may_be(names[i].help, 0, COUNTERS_HELP_BYTES) || names[i].type > EMMAP_COUNTER)
             return -EINVAL;
-    struct siphash_seed seed;
-    siphash_seed(&seed);
+    struct hash_seed seed;
+    hash_seed(&seed);
     return check_differ(&seed, names, count, -EINVAL);
 }
 
@@ -211,8 +244,7 @@ static int add_in_place(struct emmap_counters *c, struct counters_names *names, 
     for (uint64_t i = from; i < count && rc == 0; i++) {
         const char *name = names->counter[i].name;
         uint64_t found;
-        (void)place(&c->seed, names->bucket, names->mask, names->counter, name, strlen(name),
-                    &found);
+        (void)place(&c->seed, names->bucket, names->mask, name, strlen(name), &found);
         if (found != 0) rc = EMMAP_E_CORRUPT;
     }
     if (rc) return rc;
@@ -254,26 +286,31 @@ int counters_read_names(struct emmap_counters *c, uint64_t count) {
     return rc;
 }
 
-int counters_known(const struct emmap_counters *c, const char *name, size_t len, uint64_t *i) {
+static inline int known(const struct emmap_counters *c, const char *name, size_t len, uint64_t *i) {
     const struct counters_names *names = known_names(c);
     uint64_t found = 0;
-    if (names) (void)place(&c->seed, names->bucket, names->mask, names->counter, name, len, &found);
+    if (names && len < COUNTERS_NAME_BYTES)
+        (void)place(&c->seed, names->bucket, names->mask, name, len, &found);
     if (found == 0) return -EDOM;
-    *i = found - 1;
+    *i = counter_of(found);
     return 0;
+}
+
+int counters_known(const struct emmap_counters *c, const char *name, size_t len, uint64_t *i) {
+    return known(c, name, len, i);
 }
 
 /* Others may have added it. */
 int counters_find(struct emmap_counters *c, bool wait, const char *name, size_t len, uint64_t *i) {
     uint64_t count;
     if (!c->is_named) return -EDOM;
-    if (counters_known(c, name, len, i) == 0) return 0;
+    if (known(c, name, len, i) == 0) return 0;
     int rc = counters_look(c, wait, &count);
     if (rc) return rc;
     if (count <= names_count(known_names(c))) return -EDOM;
     if (!wait) return -EAGAIN;
     rc = counters_read_names(c, count);
-    return rc ? rc : counters_known(c, name, len, i);
+    return rc ? rc : known(c, name, len, i);
 }
 
 int emmap_counters_find(struct emmap_counters *c, const char *name, size_t len, uint64_t *i) {

@@ -11,7 +11,6 @@
 
 enum { OPEN_TRIES = 16, MODE = 0600, EXTEND_MS = 5000, FIRST_AHEAD = 1024, SIMPLE_OFF = 16 };
 enum { MADE_SO = EMMAP_COUNTERS_UNSIGNED | EMMAP_COUNTERS_PADDED | EMMAP_COUNTERS_STRIPED };
-#define LIVE(field) counters_live(offsetof(struct emmap_disk_counters_live, field))
 
 static bool has(const struct emmap_counters_options *options, uint32_t flag) {
     return (options->flags & flag) != 0;
@@ -74,7 +73,7 @@ static int write_identity(struct emmap_counters *c) {
     int rc = identity_now(c->file->region->fd, now);
     if (rc) return rc == -EOPNOTSUPP ? 0 : rc;
     for (unsigned i = 0; i < IDENTITY_WORDS && rc == 0; i++)
-        rc = store(c, LIVE(identity) + i * sizeof now[0], now[i]);
+        rc = store(c, COUNTERS_LIVE(identity) + i * sizeof now[0], now[i]);
     return rc;
 }
 
@@ -85,7 +84,7 @@ static int was_here(struct emmap_counters *c, bool *same) {
     if (rc) return rc == -EOPNOTSUPP ? 0 : rc;
     for (unsigned i = 0; i < IDENTITY_WORDS && rc == 0; i++) {
         int64_t word;
-        rc = emmap_file_load(c->file, LIVE(identity) + i * sizeof now[0], &word);
+        rc = emmap_file_load(c->file, COUNTERS_LIVE(identity) + i * sizeof now[0], &word);
         *same = *same && (uint64_t)word == now[i];
     }
     return rc;
@@ -174,14 +173,14 @@ static int write_anew(struct emmap_counters *c, uint64_t count) {
     if (rc) return rc;
     file_forget_sync_error(c->file);
     rc = PM_SYNC(emmap_file_sync(c->file));
-    return rc ? rc : store(c, LIVE(sync_error), 0);
+    return rc ? rc : store(c, COUNTERS_LIVE(sync_error), 0);
 }
 
 static int take_over(struct emmap_counters *c, uint64_t count) {
     bool same;
     int64_t failed;
     int rc = was_here(c, &same);
-    if (rc == 0) rc = emmap_file_load(c->file, LIVE(sync_error), &failed);
+    if (rc == 0) rc = emmap_file_load(c->file, COUNTERS_LIVE(sync_error), &failed);
     if (rc == 0 && (!PM_MUST(same) || failed != 0)) rc = recover(c, count);
     return rc == 0 && failed != 0 ? write_anew(c, count) : rc;
 }
@@ -216,7 +215,7 @@ static int extend(struct emmap_counters *c, uint64_t count, const struct emmap_c
     int rc = file_extend(c->file, bytes_of(count + n, c->stride));
     if (rc == 0) rc = write_records(c, count, n, chosen);
     if (rc == 0) rc = PM_SYNC(emmap_file_sync(c->file));
-    if (rc == 0) rc = store(c, LIVE(count), count + n);
+    if (rc == 0) rc = store(c, COUNTERS_LIVE(count), count + n);
     if (rc == 0) rc = PM_SYNC(emmap_file_sync(c->file));
     if (counters_note_failure(c, rc) == EMMAP_E_SYNC_FAILED) rc = emmap_file_sync_error(c->file);
     return rc == 0 && c->is_named ? counters_read_names(c, count + n) : rc;
@@ -334,7 +333,7 @@ static struct emmap_counters *new_counters(uint32_t flags) {
     if (!c) return NULL;
     c->flags = flags;
     atomic_init(&c->ahead, FIRST_AHEAD);
-    siphash_seed(&c->seed);
+    hash_seed(&c->seed);
     if (pthread_mutex_init(&c->names_lock, NULL) == 0) return c;
     free(c);
     return NULL;
@@ -377,7 +376,7 @@ static int open_existing(struct emmap_counters **out, const char *path,
 static int write_header(struct emmap_counters *c, const struct emmap_disk_counters *header,
                         uint64_t count) {
     int rc = emmap_file_write(c->file, 0, header, sizeof *header);
-    if (rc == 0) rc = store(c, LIVE(count), count);
+    if (rc == 0) rc = store(c, COUNTERS_LIVE(count), count);
     if (rc == 0) rc = write_identity(c);
     return rc;
 }

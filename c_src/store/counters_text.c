@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/siphash.h"
+#include "core/hash.h"
 #include "emmap.h"
 
 /* Metrics whose names end in their counters' numbers are unlike each other, so such a name can only be like
@@ -24,6 +24,7 @@ enum {
     LINES_BYTES = 3 * METRIC_BYTES + 2 * HELP_MOST + 64, /* of one counter */
     TEXT_BYTES = 8192
 };
+static_assert((int)METRIC_BYTES <= (int)HASH_MOST_BYTES, "each has a hash");
 static_assert(METRIC_BYTES > 1 + NAME_MOST + 1 + UNIT_MOST + sizeof "_18446744073709551615_total",
               "room for a name");
 
@@ -167,7 +168,7 @@ static void stem_of(const struct emmap_counter *counter, char stem[METRIC_BYTES]
 struct names {
     char **slots;
     size_t mask;
-    struct siphash_seed seed;
+    struct hash_seed seed;
 };
 
 static int names_init(struct names *names, uint64_t count) {
@@ -176,7 +177,7 @@ static int names_init(struct names *names, uint64_t count) {
         slots *= 2;
     if (slots / 2 < count) return -ENOMEM;
     *names = (struct names){.slots = calloc(slots, sizeof *names->slots), .mask = slots - 1};
-    siphash_seed(&names->seed);
+    hash_seed(&names->seed);
     return names->slots ? 0 : -ENOMEM;
 }
 
@@ -187,7 +188,7 @@ static void names_fini(struct names *names) {
 }
 
 static char **names_slot(const struct names *names, const char *name) {
-    size_t at = (size_t)siphash(&names->seed, name, strlen(name)) & names->mask;
+    size_t at = (size_t)hash(&names->seed, name, strlen(name)) & names->mask;
     while (names->slots[at] && strcmp(names->slots[at], name) != 0)
         at = (at + 1) & names->mask;
     return &names->slots[at];

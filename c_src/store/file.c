@@ -325,7 +325,7 @@ void file_forget_sync_error(struct emmap_file *file) {
 }
 
 int emmap_file_sync_error(const struct emmap_file *file) {
-    return atomic_load(&file->region->inode->sync_error);
+    return file_sync_error(file);
 }
 
 /* ------------------------------------------------------------------------------ figures */

@@ -77,6 +77,10 @@ int file_cut(struct emmap_file *file);
 /* As posix_fallocate: takes disk space for a range of the handle, and grows to its end. */
 int file_allocate(struct emmap_file *file, uint64_t off, uint64_t len_bytes);
 int file_advise(struct emmap_file *file, uint64_t off, uint64_t len_bytes, enum os_advice advice);
+/* emmap_file_sync_error, in line. */
+static inline int file_sync_error(const struct emmap_file *file) {
+    return atomic_load(&file->region->inode->sync_error);
+}
 /* For who has made every page of the file dirty again: the next sync tells anew. */
 void file_forget_sync_error(struct emmap_file *file);
 int file_details(struct emmap_file *file, struct os_details *out);

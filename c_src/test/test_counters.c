@@ -934,8 +934,8 @@ static void holes_are_passed_over(void **state) {
         if (known == -EOPNOTSUPP) skip();
         assert_ok(truncate(path, (off_t)bytes));
         poke(path, bytes - COUNTERS_PLAIN, &record, sizeof record);
-        poke(path, counters_live(0), &many, sizeof many);
-        poke(path, counters_live(offs[k]), &words[k], sizeof words[k]);
+        poke(path, COUNTERS_LIVE_OFF, &many, sizeof many);
+        poke(path, COUNTERS_LIVE_OFF + offs[k], &words[k], sizeof words[k]);
         assert_ok(open_as(&c, path, 0, 0, NULL));
         assert_int_equal(value(c, many - 1), 77);
         assert_int_equal(value(c, many - 2), 0);
@@ -982,8 +982,7 @@ static void the_count_is_on_the_disk_before_a_number_is(void **state) {
     struct emmap_counters *c = made(support_path("c"), 0, 2, NULL);
     const uint64_t off = counters_off(c, 1) + offsetof(struct emmap_disk_counter, reserved);
     reserved_word = region_at(c->file->region, off);
-    count_word =
-        region_at(c->file->region, counters_live(offsetof(struct emmap_disk_counters_live, count)));
+    count_word = region_at(c->file->region, COUNTERS_LIVE(count));
     count_is_stored = false;
     syncs_of_count = 0;
     os_record_to(see_order, NULL);
