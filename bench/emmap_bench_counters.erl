@@ -52,10 +52,6 @@ subjects() ->
     [plain, padded, striped, named, atom, binary, atomics, counters, counters_wc, ets, ets_wc, mnesia,
      mnesia_disc, dets].
 
-%% dets is one process whoever calls.
-together() ->
-    subjects() -- [named, mnesia_disc, dets].
-
 by_turns() ->
     [named, atom, binary].
 
@@ -72,7 +68,7 @@ samples(Subjects, Folder) ->
             || Subject <- Subjects, Operation <- emmap_bench_counting:operations(Subject)]
         ++ [turned(proplists:get_value(Subject, Opened), Subject) || Subject <- by_turns()]
         ++ [sample(Opened, Subject, Operation, Where, Processes)
-            || Where <- [one, own], Processes <- [2, 8], Subject <- together(), lists:member(Subject, Subjects),
+            || Where <- [one, own], Processes <- [2, 8], Subject <- Subjects,
                Operation <- [emmap_bench_counting:change(Subject) | [get || Subject =:= plain, Where =:= one]]]
         ++ numbers_samples(Folder).
 
@@ -175,11 +171,11 @@ processes(Subjects, Ns, Scale) ->
     emmap_bench:table(
         "Several processes: the adds of all, in those of one\n"
         "(on one counter; each on its own, which is the next one: of plain ones two share a cache line, of\n"
-        "atomics eight)",
+        "atomics eight; dets is one process whoever calls)",
         ["", "ns, 1 process", "2 on one", "8 on one", "2, own", "8, own"],
         [Row("empty NIF with enif_get_resource", nif_resource, none, Both)]
         ++ [Row(emmap_bench_counting:title(Subject), Subject, emmap_bench_counting:change(Subject), Both)
-            || Subject <- Subjects, lists:member(Subject, together())]
+            || Subject <- Subjects]
         ++ [Row("emmap_counters, by index, get", plain, get, Both)]).
 
 numbers(Ns) ->
@@ -286,12 +282,13 @@ pictures(Subjects, Ns, Scale, Out) ->
         [[short(What), atom_to_list(Where) | [Rate(What, Operation, Where, Processes) || Processes <- [1, 2, 8]]]
          || Where <- [one, own],
             {What, Operation} <- [{Subject, emmap_bench_counting:change(Subject)}
-                                  || Subject <- Subjects, lists:member(Subject, together())]]),
+                                  || Subject <- Subjects]]),
     emmap_bench:plot("counters_processes.gp", ByProcesses, filename:join(Out, "counters_processes.png")).
 
 short(plain) -> "emmap";
 short(padded) -> "emmap, padded";
 short(striped) -> "emmap, striped";
+short(named) -> "emmap, with names";
 short(atom) -> "emmap, atom";
 short(binary) -> "emmap, binary";
 short(counters_wc) -> "counters, w.c.";
