@@ -144,8 +144,10 @@ nothing_is_given_after_a_failed_sync_of_another_test() ->
         note_failure(File, 5),
         [?assertError({emmap, {sync_failed, eio}}, emmap_counters:allocate(C, Ix, 1)) || Ix <- [1, 2], _ <- [1, 2]],
         ?assertMatch(#{sync_error := eio}, emmap_counters:info(C)),
-        note_failure(File, 1 bsl 40), % no errno: damage
-        ?assertError({emmap, {sync_failed, eio}}, emmap_counters:allocate(C, 1, 1)),
+        [begin
+             note_failure(File, Damage), % no errno
+             ?assertError({emmap, {sync_failed, eio}}, emmap_counters:allocate(C, 1, 1))
+         end || Damage <- [4096, 9999, 10002, 1 bsl 40, ?MOST_UNSIGNED]],
         ok = emmap_counters:add(C, 2, 1),
         Anew = open(File, 2),
         [?assert(emmap_counters:allocate(Of, 1, 1) >= First + 10) || Of <- [C, Anew]],

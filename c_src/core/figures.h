@@ -17,7 +17,7 @@
 
 /* A new version of the library adds up the cells of the one that it takes over from, so a new figure
  * is a new layout: raise EMMAP_RUNTIME_ABI, then this number. */
-_Static_assert(EMMAP_FIGURE_COUNT == 22, "of EMMAP_RUNTIME_ABI 3");
+_Static_assert(EMMAP_FIGURE_COUNT == 22, "of EMMAP_RUNTIME_ABI 4");
 
 struct figure_cell {
     _Alignas(64) struct figure_cell *next; /* set once */

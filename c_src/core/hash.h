@@ -20,7 +20,9 @@ struct hash_seed {
  * what looks them up is slow. */
 void hash_seed(struct hash_seed *seed);
 
-/* The texts' words are little-endian, the last one filled up with zeros, which the length tells from others. */
+/* The texts' words are little-endian, the last one filled up with zeros, which the length tells from others. The sum
+ * alone is linear: of texts that go on by one, as names with a number do, the hashes would go on by one step,
+ * and where that is short, fill a row of buckets. So it is mixed at the end. */
 static inline uint32_t hash(const struct hash_seed *seed, const char *text, size_t len) {
     const size_t words = len / 4, rest = len % 4;
     uint64_t sum = seed->first + seed->of_length * len;
@@ -38,6 +40,7 @@ static inline uint32_t hash(const struct hash_seed *seed, const char *text, size
             word |= (uint32_t)(uint8_t)text[i] << 8 * i;
     }
     sum += seed->of_word[words] * word; /* of no rest nothing */
+    sum = (sum ^ sum >> 32) * 0x9e3779b97f4a7c15u;
     return (uint32_t)(sum >> 32);
 }
 

@@ -13,6 +13,7 @@
 struct inode {
     _Atomic uint64_t size_bytes; /* as last known; written under size_lock */
     _Atomic int sync_error;      /* the first failed sync, -errno; stays, see file.h */
+    _Atomic bool sync_untold;    /* one has failed since the file was last told, see counters.c */
     uint64_t dev, ino;
     struct stripes *stripes; /* shared by the handles of the file */
     struct inode *next;      /* in its bucket; the runtime's lock guards the table */

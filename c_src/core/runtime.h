@@ -21,7 +21,7 @@ struct publisher;
 struct inode;
 
 /* Raised by every change of a struct that lives in or hangs from the runtime. */
-enum { EMMAP_RUNTIME_ABI = 3 };
+enum { EMMAP_RUNTIME_ABI = 4 };
 
 enum { REGISTRY_CHUNK = 256, REGISTRY_CHUNKS = 4096 };
 

@@ -417,7 +417,7 @@ EMMAP_API int emmap_counters_put(struct emmap_counters *counters, uint64_t i, in
  *
  * Returns  0 | -EDOM | -EINVAL (n is 0) | -EOVERFLOW (there are no more) | -EACCES
  *          | EMMAP_E_NOTSUP (striped or simple counters) | as emmap_file_sync: after a sync that failed, also one
- *          that another call made, until the file is opened anew; nothing is given then
+ *          that another call or OS process made, until the file is opened anew; nothing is given then
  * Order    sequentially consistent
  * Threads, Process   any number
  * Durable  what was given is not given again after a power loss
@@ -438,7 +438,7 @@ struct emmap_counters_info {
     bool is_simple, is_named, is_unsigned, is_padded, is_striped, is_read_only;
     bool linked;      /* the file is still under its name */
     const char *path; /* as long as the handle is open */
-    int sync_error;   /* 0, or why a sync failed */
+    int sync_error;   /* 0, or why a sync failed, here or in another OS process */
 };
 
 /* emmap_counters_info -- asks for the count, too, which others may have raised.

@@ -5,8 +5,8 @@
 #include "core/runtime.h"
 
 /* What an older copy of the library leaves to a newer one at a hot upgrade. Raised with every
- * change of a resource's layout; the runtime has a number of its own. */
-enum { NIF_ABI = 1 };
+ * change of a resource's layout, or of what it points to; the runtime has a number of its own. */
+enum { NIF_ABI = 2 };
 struct nif_private {
     uint32_t abi;
     struct runtime *runtime;

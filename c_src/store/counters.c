@@ -6,7 +6,7 @@
 #include "core/figures.h"
 #include "core/pm.h"
 
-enum { MOST_AHEAD = 1 << 20 };
+enum { MOST_AHEAD = 1 << 20, MOST_ERRNO = 4095 };
 
 static bool is_striped(const struct emmap_counters *c) {
     return (c->flags & EMMAP_COUNTERS_STRIPED) != 0;
@@ -149,8 +149,10 @@ int emmap_counters_put(struct emmap_counters *c, uint64_t i, int64_t value) {
 
 int counters_note_failure(struct emmap_counters *c, int rc) {
     if (rc != EMMAP_E_SYNC_FAILED || c->is_simple || (c->flags & EMMAP_COUNTERS_READ)) return rc;
+    _Atomic bool *untold = &c->file->region->inode->sync_untold;
+    if (!atomic_exchange(untold, false)) return rc; /* who has opened it since has mended that */
     struct word_call call = {.op = WORD_STORE, .operand = -emmap_file_sync_error(c->file)};
-    (void)word_at(c, true, COUNTERS_LIVE(sync_error), &call);
+    if (word_at(c, true, COUNTERS_LIVE(sync_error), &call)) atomic_store(untold, true);
     return rc;
 }
 
@@ -222,7 +224,7 @@ static int look_for_failure(struct emmap_counters *c, bool wait, int *error) {
     if (*error || c->is_simple) return 0;
     const int rc = word_at(c, wait, COUNTERS_LIVE(sync_error), &call);
     if (rc == 0 && call.old != 0)
-        *error = call.old > 0 && call.old <= INT16_MAX ? -(int)call.old : -EIO;
+        *error = call.old > 0 && call.old <= MOST_ERRNO ? -(int)call.old : -EIO;
     return rc;
 }
 

@@ -26,7 +26,7 @@ struct emmap_counters {
 };
 
 /* What emmap.h has, with a choice: without wait -EAGAIN where the call would wait, and REGION_TOUCHED as
- * file_word; counters_reason says why then, and may wait. MAX and MIN are those of the file. */
+ * file_word; counters_reason says why then, and may wait. */
 int counters_word(struct emmap_counters *counters, bool wait, uint64_t i, struct word_call *call);
 int counters_allocate(struct emmap_counters *counters, bool wait, uint64_t i, uint64_t n,
                       int64_t *first);

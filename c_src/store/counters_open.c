@@ -181,6 +181,7 @@ static int take_over(struct emmap_counters *c, uint64_t count) {
     int64_t failed;
     int rc = was_here(c, &same);
     if (rc == 0) rc = emmap_file_load(c->file, COUNTERS_LIVE(sync_error), &failed);
+    if (rc == 0 && failed == 0) failed = file_sync_error(c->file);
     if (rc == 0 && (!PM_MUST(same) || failed != 0)) rc = recover(c, count);
     return rc == 0 && failed != 0 ? write_anew(c, count) : rc;
 }

@@ -258,7 +258,7 @@ static void watch_ends(void) {
 int emmap_stats_publish(const char *path) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     struct runtime *rt;
-    struct publisher *p;
+    struct publisher *p = NULL;
     int rc = runtime_ready(&rt);
     if (rc) return rc;
     (void)pthread_once(&once, watch_ends);

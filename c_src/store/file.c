@@ -267,6 +267,7 @@ static int sync_result(struct inode *inode, int rc) {
     if (rc) {
         int none = 0;
         atomic_compare_exchange_strong(&inode->sync_error, &none, rc);
+        atomic_store(&inode->sync_untold, true);
     }
     return atomic_load(&inode->sync_error) ? EMMAP_E_SYNC_FAILED : 0;
 }

@@ -1203,8 +1203,72 @@ static void many_extend_it_at_once(void **state) {
     end(c);
 }
 
-static const struct role roles[] = {
-    {"add", add_all}, {"add on", add_on}, {"race", race}, {"extend", extend_on}};
+/* Another OS process that has the file open, and one that opens it when that process is refused. */
+static int allocate_beside(const char *path) {
+    struct emmap_counters *c, *anew;
+    int64_t before, first = 77;
+    struct emmap_counters_info info;
+    MUST(open_as(&c, path, 0, 0, NULL) == 0);
+    MUST(emmap_counters_allocate(c, 0, 1, &before) == 0);
+    say();
+    MUST(hear()); /* a sync has failed there */
+    for (int i = 0; i < 2; i++)
+        MUST(emmap_counters_allocate(c, 0, 1, &first) == EMMAP_E_SYNC_FAILED);
+    MUST(first == 77);
+    MUST(emmap_counters_info(c, &info) == 0 && info.sync_error == -EIO);
+    MUST(open_as(&anew, path, 0, 0, NULL) == 0);
+    MUST(emmap_counters_allocate(anew, 0, 1, &first) == 0 && first > before);
+    MUST(emmap_counters_allocate(c, 0, 1, &first) == 0);
+    MUST(emmap_counters_info(c, &info) == 0 && info.sync_error == 0);
+    emmap_counters_free(anew);
+    say();
+    MUST(hear()); /* one more call of sync there, of the same failure */
+    MUST(emmap_counters_allocate(c, 0, 1, &first) == 0);
+    say();
+    MUST(hear()); /* another failure */
+    MUST(emmap_counters_allocate(c, 0, 1, &first) == EMMAP_E_SYNC_FAILED);
+    MUST(open_as(&anew, path, 0, 0, NULL) == 0);
+    emmap_counters_free(anew);
+    emmap_counters_free(c);
+    return 0;
+}
+
+static void a_failed_sync_is_told_to_others_once(void **state) {
+    (void)state;
+    if (!FILES_ARE_KNOWN) skip();
+    const char *path = support_path("c");
+    int64_t first;
+    struct emmap_counters *more, *c = made(path, 0, 1, NULL);
+    (void)number(c, 1);
+    const struct child other = start_role("allocate", path);
+    await_word(&other);
+    os_fail_at(OS_CALL_SYNC, 1, EIO, 0);
+    assert_int_equal(emmap_counters_sync(c), EMMAP_E_SYNC_FAILED);
+    os_fail_never();
+    give_word(&other);
+    await_word(&other);
+    assert_int_equal(emmap_counters_sync(c), EMMAP_E_SYNC_FAILED);
+    assert_int_equal(emmap_counters_allocate(c, 0, 1, &first), EMMAP_E_SYNC_FAILED);
+    give_word(&other);
+    await_word(&other);
+    os_fail_at(OS_CALL_SYNC, 1, EIO, 0);
+    assert_int_equal(emmap_counters_sync(c), EMMAP_E_SYNC_FAILED);
+    os_fail_never();
+    give_word(&other);
+    assert_int_equal(end_role(&other), 0);
+    assert_int_equal(emmap_counters_allocate(c, 0, 1, &first), EMMAP_E_SYNC_FAILED);
+    assert_ok(open_as(&more, path, 0, 0, NULL));
+    assert_ok(emmap_counters_sync(c));
+    assert_true(number(more, 1) < number(c, 1));
+    emmap_counters_free(more);
+    end(c);
+}
+
+static const struct role roles[] = {{"allocate", allocate_beside},
+                                    {"add", add_all},
+                                    {"add on", add_on},
+                                    {"race", race},
+                                    {"extend", extend_on}};
 
 int main(int argc, char **argv) {
     const int status = run_role(argc, argv, roles, sizeof roles / sizeof *roles);
@@ -1245,6 +1309,7 @@ int main(int argc, char **argv) {
         TEST(what_is_reserved_never_falls),
         TEST(numbers_end_where_the_disk_does),
         TEST(a_failed_sync_makes_each_page_be_written),
+        TEST(a_failed_sync_is_told_to_others_once),
         TEST(holes_are_passed_over),
         TEST(many_can_be_added_to_few),
         TEST(the_count_is_on_the_disk_before_a_number_is),
