@@ -8,6 +8,7 @@
 -export([reads_see_writes_whole/0, with_nolock_a_read_may_see_two_writes/0]).
 
 -define(SIZE, 400000).
+-define(READS, 60). % of each reader, of each range
 
 reads_see_writes_whole_test_() ->
     {timeout, 240, fun ?MODULE:reads_see_writes_whole/0}.
@@ -53,7 +54,7 @@ mixed_in([One, Two] = Mems, {Off, Len}, Lead) ->
     ok = emmap:pwrite(One, Off - Lead, zeros(Lead + Len)),
     Writers = [spawn_monitor(fun() -> write_on(Mem, Off, Len, Value) end)
                || {Mem, Value} <- [{One, 1}, {Two, 2}, {One, 3}]],
-    Seen = together([fun() -> read_on(Mem, Off - Lead, Lead, Len, 150) end || Mem <- Mems ++ Mems]),
+    Seen = together([fun() -> read_on(Mem, Off - Lead, Lead, Len, ?READS) end || Mem <- Mems ++ Mems]),
     [Pid ! stop || {Pid, _} <- Writers],
     [receive {'DOWN', Ref, _, _, Why} -> ?assertEqual(normal, Why) end || {_, Ref} <- Writers],
     lists:sum(Seen).
