@@ -277,7 +277,7 @@ what_cannot_be_opened_is_badarg_test() ->
         Try(2, "unknown option {labels,[]}", [File, [{a, #{labels => []}}]]),
         [Try(3, "unknown option", [File, 1, [Bad]]) || Bad <- [foo, {foo, 1}, 1, {a, b, c}, "read"]],
         [Try(3, "the value is impossible", [File, 1, [Bad]])
-         || Bad <- [{signed, 1}, {read, maybe}, {mode, 0}, {mode, 8#10000}, mode, {striped, []}]],
+         || Bad <- [{signed, 1}, {read, 'maybe'}, {mode, 0}, {mode, 8#10000}, mode, {striped, []}]],
         [Try(3, "not a proper list", [File, 1, Bad]) || Bad <- [#{}, foo, [read | foo]]],
         ?assertEqual({ok, []}, file:list_dir(Dir))
     end).

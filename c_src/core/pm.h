@@ -78,6 +78,16 @@ static inline void pm_copy_as(enum os_mutant how, void *dst, const void *src, si
 /* How a word is changed that others look at meanwhile: left out, or of no order with those around it. */
 #define PM_WORD OS_MUTANT_OF(1u << OS_MUTANT_SKIP | 1u << OS_MUTANT_WEAK)
 
+/* Thread sanitizer makes a change of a word under locks of its own, for which the fault handler's looks would wait: what
+ * faults must fault before. */
+static inline void pm_fault_first(const void *word) {
+#if defined(EMMAP_THREAD_SANITIZER) && defined(__x86_64__)
+    __asm__ __volatile__("lock; orq $0, %0" : "+m"(*(uint64_t *)(uintptr_t)word) : : "memory");
+#else
+    (void)word;
+#endif
+}
+
 /* pm_store64 -- one aligned word, sequentially consistent. */
 #define pm_store64(dst, value) pm_store64_as(PM_SET, dst, value)
 static inline void pm_store64_as(enum os_mutant how, _Atomic uint64_t *dst, uint64_t value) {
@@ -87,6 +97,7 @@ static inline void pm_store64_as(enum os_mutant how, _Atomic uint64_t *dst, uint
         return;
     }
     OS_RECORD(.kind = OS_EVENT_WORD, .addr = (const void *)dst, .len_bytes = 8, .fd = -1);
+    pm_fault_first((const void *)dst);
     if (how == OS_MUTANT_WEAK)
         atomic_store_explicit(dst, value, memory_order_relaxed);
     else
@@ -113,6 +124,7 @@ static inline void pm_set64_as(enum os_mutant how, _Atomic uint64_t *dst, uint64
         return;
     }
     OS_RECORD(.kind = OS_EVENT_WORD, .addr = (const void *)dst, .len_bytes = 8, .fd = -1);
+    pm_fault_first((const void *)dst);
     if (how == OS_MUTANT_WEAK)
         atomic_store_explicit(dst, value, memory_order_relaxed);
     else
@@ -127,6 +139,7 @@ static inline bool pm_cas64_as(enum os_mutant how, _Atomic uint64_t *dst, uint64
     bool done;
     if (how == OS_MUTANT_SKIP) return true;
     OS_RECORD(.kind = OS_EVENT_WORD, .addr = (const void *)dst, .len_bytes = 8, .fd = -1);
+    pm_fault_first((const void *)dst);
     if (how == OS_MUTANT_WEAK)
         done = atomic_compare_exchange_strong_explicit(dst, expected, desired, memory_order_relaxed,
                                                        memory_order_relaxed);
@@ -142,6 +155,7 @@ static inline bool pm_cas64_as(enum os_mutant how, _Atomic uint64_t *dst, uint64
                                             uint64_t operand) {                                \
         if (how == OS_MUTANT_SKIP) return atomic_load(dst);                                    \
         OS_RECORD(.kind = OS_EVENT_WORD, .addr = (const void *)dst, .len_bytes = 8, .fd = -1); \
+        pm_fault_first((const void *)dst);                                                     \
         const uint64_t old = how == OS_MUTANT_WEAK                                             \
                                  ? function##_explicit(dst, operand, memory_order_relaxed)     \
                                  : function(dst, operand);                                     \
