@@ -461,7 +461,7 @@ static ALWAYS_INLINE bool perform_quick(const struct op *op, struct thread *own,
 }
 
 /* run where nothing is to be waited for or refused, in line with the operation known: of a call there is left what
- * it does. false: *result is the failure, undefined or claimed as of run, or NO_TERM: it is still to be made. */
+ * it does. false: *result is the failure, or claimed as of run, or NO_TERM: it is still to be made. */
 enum { NO_TERM = 0 };
 static ALWAYS_INLINE bool run_quick(ErlNifEnv *env, const struct op *op, const ERL_NIF_TERM argv[],
                                     ERL_NIF_TERM *result) {
