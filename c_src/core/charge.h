@@ -17,8 +17,7 @@ struct thread {
     /* nif_work.c's: work that is not charged yet; which kind of scheduler it is, 0: not asked yet. */
     uint64_t uncharged_bytes;
     unsigned scheduler;
-    unsigned
-        number; /* counters.c's: of those that have used a striped counter, from 1; 0: it has not */
+    unsigned number; /* counters.c's: of those with a cell of striped counters, from 1; 0: none */
 };
 __attribute__((visibility("hidden"))) extern _Thread_local struct thread this_thread;
 

@@ -23,7 +23,6 @@
 
 enum { ROOM = 96 << 10, EDIT_BYTES = 12, MOST_EDITS = 24, STEPS = 24, MOST = 4096, MORE = 3 };
 enum { HOW_SAME_BOOT = 1, HOW_CUT = 2, HOW_EXTEND = 4 };
-#define LIVE(field) (COUNTERS_LIVE_OFF + offsetof(struct emmap_disk_counters_live, field))
 #define WORD(field) offsetof(struct emmap_disk_counter, field)
 
 struct run {
@@ -196,7 +195,7 @@ static void apply(const struct edit *e) {
         run.bytes[name_of(e->index) + 4 + e->value % 6] = (uint8_t)(e->value >> 32);
         break;
     case 8:
-        set_word(LIVE(count), e->value % 80);
+        set_word(COUNTERS_LIVE(count), e->value % 80);
         break;
     case 9: /* a value that is the least or the largest, or next to it */
         set_word(record_off(e->index) + e->index / 256 % 3 * 8,
@@ -229,7 +228,8 @@ static void repair(void) {
 
 static void write_identity(void) {
     uint64_t now[IDENTITY_WORDS];
-    if (identity_now(scratch_fd(), now) == 0) memcpy(run.bytes + LIVE(identity), now, sizeof now);
+    if (identity_now(scratch_fd(), now) == 0)
+        memcpy(run.bytes + COUNTERS_LIVE(identity), now, sizeof now);
 }
 
 static void make_run(const uint8_t *data, size_t len_bytes) {
@@ -276,7 +276,7 @@ static uint64_t sum_at(uint64_t i) {
 static bool was_here(void) {
     uint64_t now[IDENTITY_WORDS];
     return identity_now(scratch_fd(), now) == 0 &&
-           memcmp(run.bytes + LIVE(identity), now, sizeof now) == 0;
+           memcmp(run.bytes + COUNTERS_LIVE(identity), now, sizeof now) == 0;
 }
 
 /* Who opens it for writing: values are not below what was reserved, it is known again. */
@@ -285,12 +285,12 @@ static void expect_taken_over(void) {
     for (uint64_t i = 0; i < run.info.count && i < MOST && !run.info.is_striped; i++) {
         const uint64_t reserved = get_word(value_off(i) + WORD(reserved));
         run.is_forged[i] = get_word(value_off(i) + WORD(durable)) > reserved;
-        if ((!was_here() || get_word(LIVE(sync_error)) != 0) && reserved > 0 &&
+        if ((!was_here() || get_word(COUNTERS_LIVE(sync_error)) != 0) && reserved > 0 &&
             key_of(get_word(value_off(i))) < reserved)
             set_word(value_off(i), key_of(reserved));
     }
     write_identity();
-    set_word(LIVE(sync_error), 0);
+    set_word(COUNTERS_LIVE(sync_error), 0);
 }
 
 static void file_is_right(void) {

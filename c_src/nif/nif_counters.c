@@ -247,11 +247,11 @@ static __attribute__((noinline)) int find_atom(ErlNifEnv *env, struct handle *h,
 }
 
 static int find_name(ErlNifEnv *env, struct handle *h, bool wait, ERL_NIF_TERM term, uint64_t *i) {
-    if (is_remembered(h, term, i)) return 0;
-    if (enif_is_atom(env, term)) return find_atom(env, h, wait, term, i);
     ErlNifBinary name;
     if (enif_inspect_binary(env, term, &name))
         return find_text(h, wait, (const char *)name.data, name.size, i);
+    if (is_remembered(h, term, i)) return 0;
+    if (enif_is_atom(env, term)) return find_atom(env, h, wait, term, i);
     return enif_is_list(env, term) ? find_string(env, h, wait, term, i) : -EINVAL;
 }
 
@@ -310,6 +310,7 @@ static int get_index(ErlNifEnv *env, struct handle *h, bool wait, ERL_NIF_TERM t
     ErlNifUInt64 index;
     if (enif_get_uint64(env, term, &index)) {
         *i = index - 1; /* of 0 past all there can be */
+        if (index <= MOST_REMEMBERED) remember_index(h, term, *i);
         return 0;
     }
     const int rc = find_name(env, h, wait, term, i);
@@ -437,16 +438,7 @@ static ERL_NIF_TERM run(ErlNifEnv *env, const struct op *op, bool wait, const ER
 static __attribute__((noinline)) uint64_t find_index(ErlNifEnv *env, struct handle *h,
                                                      ERL_NIF_TERM term) {
     uint64_t i;
-    ErlNifUInt64 index;
-    ErlNifBinary name;
-    if (enif_get_uint64(env, term, &index)) {
-        if (index <= MOST_REMEMBERED) remember_index(h, term, index - 1);
-        return index - 1;
-    }
-    const int rc = enif_inspect_binary(env, term, &name)
-                       ? find_text(h, false, (const char *)name.data, name.size, &i)
-                       : find_name(env, h, false, term, &i);
-    return rc ? NO_INDEX : i;
+    return get_index(env, h, false, term, &i) ? NO_INDEX : i;
 }
 
 static ALWAYS_INLINE bool perform_quick(const struct op *op, struct thread *own, struct call *call,

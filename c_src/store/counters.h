@@ -71,6 +71,7 @@ static ALWAYS_INLINE bool counters_word_quick(struct emmap_counters *counters, s
     if (call->op == WORD_FETCH) call->fetch = counters_fetch_of(counters, call->fetch);
     return word_quick(counters->file, false, off, call, rc);
 }
+
 /* How numbers are asked for: low says how many are to be left over, so that who comes too near to the end raises
  * it while others go on. */
 static ALWAYS_INLINE struct word_call counters_numbers(const struct emmap_counters *counters,

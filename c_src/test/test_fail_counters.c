@@ -150,9 +150,7 @@ static uint64_t word_at(uint64_t off) {
  * take it for synced who opens the file later. */
 static void check_extended(int rc, const struct fault *failed) {
     const bool in_sync = failed && strcmp(fault_call(), "sync") == 0 && failed->err != OS_SHORT;
-    if (rc && in_sync)
-        assert_int_not_equal(
-            word_at(COUNTERS_LIVE_OFF + offsetof(struct emmap_disk_counters_live, sync_error)), 0);
+    if (rc && in_sync) assert_int_not_equal(word_at(COUNTERS_LIVE(sync_error)), 0);
     check_opened(rc, failed);
 }
 
@@ -245,7 +243,7 @@ static void failed_before(void) {
 }
 
 static uint64_t noted(void) {
-    return word_at(COUNTERS_LIVE_OFF + offsetof(struct emmap_disk_counters_live, sync_error));
+    return word_at(COUNTERS_LIVE(sync_error));
 }
 
 /* It is forgotten when all is on the disk, and not before. */
